@@ -1,0 +1,178 @@
+//! One trace of `engine.json`, as the engine's own types.
+
+use crate::golden::from_bits;
+use crate::host::Host;
+use crate::recipe::{Mode, chain, values};
+use blockllm::{Across, BlockSpec, Config, DType, Decay, Fill, Inactive, MaskKind, Policy, ProbeOrder, ScoreKind, Trigger, VisitBias};
+use serde_json::Value;
+
+/// A block of a trace: how it is registered, and what its gradients are like.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// As the engine gets it.
+    pub spec: BlockSpec,
+    gblock: u64,
+    gexp: i64,
+    gmode: Mode,
+}
+
+/// A whole trace.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Its name.
+    pub name: String,
+    number: u64,
+    seed: u64,
+    /// As the engine gets it.
+    pub config: Config,
+    /// By index.
+    pub blocks: Vec<Block>,
+    /// Events, in order.
+    pub events: Vec<Value>,
+    /// What an independent model did at each.
+    pub records: Vec<Value>,
+    /// Save after these steps, load, go on.
+    pub resume_after: Vec<u64>,
+}
+
+fn text(v: &Value) -> &str {
+    v.as_str().unwrap_or_else(|| panic!("{v} is no text"))
+}
+
+fn number(v: &Value) -> u64 {
+    v.as_u64().unwrap_or_else(|| panic!("{v} is no number"))
+}
+
+fn list(v: &Value) -> Vec<Value> {
+    v.as_array().cloned().unwrap_or_default()
+}
+
+/// Why the engine cannot run a trace yet; `None` where it can.
+pub fn left_out(trace: &Value) -> Option<String> {
+    let config = &trace["config"];
+    let kind = text(&config["policy"]["kind"]);
+    if !matches!(kind, "BlockLlm" | "Full") {
+        return Some(format!("policy {kind}"));
+    }
+    if kind == "BlockLlm" && text(&config["first"]) != "Random" {
+        return Some(format!("first set {}", text(&config["first"])));
+    }
+    if kind == "BlockLlm" && text(&config["score"]) == "ProcessedNorm" {
+        return Some("ProcessedNorm".to_string());
+    }
+    let accumulates = list(&trace["events"]).iter().any(|e| e["micro"].as_u64().is_some_and(|m| m > 1));
+    accumulates.then(|| "accumulation".to_string())
+}
+
+/// The engine's configuration of a trace's.
+pub fn config(c: &Value) -> Config {
+    let period = c["policy"]["period"].as_u64();
+    Config {
+        policy: match text(&c["policy"]["kind"]) {
+            "Full" => Policy::Full,
+            _ => Policy::BlockLlm(period.map_or(Trigger::Patience, Trigger::Period)),
+        },
+        sparsity: from_bits(&c["sparsity"]),
+        patience: number(&c["m"]) as usize,
+        seed: number(&c["seed"]),
+        score: match text(&c["score"]) {
+            "GradientRms" => ScoreKind::GradientRms,
+            _ => ScoreKind::GradientNorm,
+        },
+        probe_order: match text(&c["probes"]) {
+            "Random" => ProbeOrder::Random,
+            _ => ProbeOrder::RoundRobin,
+        },
+        probes_per_step: Some(number(&c["p"]) as usize).filter(|&p| p > 0),
+        visit_bias: match text(&c["bias"]) {
+            "Exponential" => VisitBias::Exponential,
+            "None" => VisitBias::None,
+            _ => VisitBias::Ratio,
+        },
+        fill: match text(&c["fill"]) {
+            "Uniform" => Fill::Uniform,
+            "Whole" => Fill::Whole,
+            _ => Fill::LastMasked,
+        },
+        mask: match number(&c["tile"]) as usize {
+            0 => MaskKind::Coordinate,
+            t => MaskKind::Tile(t),
+        },
+        across: if text(&c["across"]) == "Carry" { Across::Carry } else { Across::Reset },
+        inactive: if c["inactive"].is_null() { Inactive::Frozen } else { Inactive::SignSgd(from_bits(&c["inactive"])) },
+        decay: if text(&c["decay"]) == "L2" { Decay::L2 } else { Decay::Decoupled },
+        betas: [from_bits(&c["beta1"]), from_bits(&c["beta2"])],
+        eps: from_bits(&c["eps"]),
+        weight_decay: from_bits(&c["wd"]),
+        clip: Some(&c["clip"]).filter(|v| !v.is_null()).map(from_bits),
+        guard_limit: number(&c["guard_limit"]) as u32,
+    }
+}
+
+/// The blocks of a trace's configuration.
+pub fn blocks(c: &Value) -> Vec<Block> {
+    let block = |(i, b): (usize, &Value)| {
+        let mut spec = BlockSpec::new(format!("block {i}"), [1, number(&b["n"]) as usize]);
+        spec.dtype = dtype(&b["type"]);
+        spec.group = b["group"].as_str().map(str::to_string);
+        spec.always_active = b["always"].as_bool().unwrap_or(false);
+        spec.frozen = b["frozen"].as_bool().unwrap_or(false);
+        spec = spec.scales(from_bits(&b["lr_scale"]), from_bits(&b["wd_scale"]));
+        let gmode = match text(&b["gmode"]) {
+            "ties" => Mode::Ties,
+            "zero" => Mode::Zero,
+            _ => Mode::Normal,
+        };
+        let gblock = b["gblock"].as_u64().unwrap_or(i as u64);
+        Block { spec, gblock, gexp: b["gexp"].as_i64().unwrap_or(0), gmode }
+    };
+    list(&c["blocks"]).iter().enumerate().map(block).collect()
+}
+
+fn dtype(v: &Value) -> DType {
+    if text(v) == "f64" { DType::F64 } else { DType::F32 }
+}
+
+impl Trace {
+    /// Reads one trace; `seed` is the file's.
+    pub fn new(trace: &Value, seed: u64) -> Self {
+        Self {
+            name: text(&trace["name"]).to_string(),
+            number: number(&trace["trace"]),
+            seed,
+            config: config(&trace["config"]),
+            blocks: blocks(&trace["config"]),
+            events: list(&trace["events"]),
+            records: list(&trace["records"]),
+            resume_after: list(&trace["resume_after"]).iter().map(number).collect(),
+        }
+    }
+
+    /// As the engine gets them.
+    pub fn specs(&self) -> Vec<BlockSpec> {
+        self.blocks.iter().map(|b| b.spec.clone()).collect()
+    }
+
+    /// The parameters before the first step.
+    pub fn parameters(&self) -> Vec<Host> {
+        let base = |i: usize| chain(&[self.seed, 2, self.number, i as u64]);
+        let one = |(i, b): (usize, &Block)| values(base(i), b.spec.len(), b.spec.dtype, Mode::Normal, 0);
+        self.blocks.iter().enumerate().map(one).collect()
+    }
+
+    /// The gradients of a step, injections included, by block.
+    pub fn gradients(&self, event: &Value) -> Vec<Host> {
+        let step = number(&event["step"]);
+        let mut out: Vec<Host> = self.blocks.iter().map(|b| self.gradient(step, b)).collect();
+        for inject in list(&event["inject"]) {
+            out[number(&inject[1]) as usize].inject(number(&inject[2]) as usize, number(&inject[3]));
+        }
+        out
+    }
+
+    fn gradient(&self, step: u64, b: &Block) -> Host {
+        let drift = chain(&[self.seed, 4, self.number, step / 8, b.gblock]) % 5;
+        let base = chain(&[self.seed, 1, self.number, step, 0, b.gblock]);
+        values(base, b.spec.len(), b.spec.dtype, b.gmode, b.gexp + drift as i64 - 2)
+    }
+}

@@ -1,0 +1,79 @@
+//! What the driver checks before any kernel runs.
+
+use super::step::Open;
+use super::{Optimizer, Phase, Result};
+use crate::backend::{Backend, Parameter};
+use crate::block::BlockId;
+use crate::error::{Error, Tensor};
+use crate::tensor::{DType, Info};
+
+impl<B: Backend> Optimizer<B> {
+    /// No step is open or waiting.
+    pub(super) fn idle(&self, call: &'static str) -> Result<(), B> {
+        match self.phase {
+            Phase::Idle => Ok(()),
+            Phase::Open(_) => Err(Error::Order { call, need: "a step is open: finish or abort it first" }),
+            Phase::Waiting(_) => Err(Error::Pending),
+            Phase::Poisoned => Err(Error::Poisoned),
+        }
+    }
+
+    pub(super) fn open(&self, call: &'static str) -> Result<Open, B> {
+        match &self.phase {
+            Phase::Open(open) => Ok(*open),
+            Phase::Poisoned => Err(Error::Poisoned),
+            _ => Err(Error::Order { call, need: "no step is open: begin one first" }),
+        }
+    }
+
+    pub(super) fn check_block(&self, block: BlockId) -> Result<(), B> {
+        let blocks = self.selection.blocks.count();
+        if (block as usize) < blocks { Ok(()) } else { Err(Error::UnknownBlock { block, blocks }) }
+    }
+
+    /// Where the block is among the wanted ones.
+    pub(super) fn check_gradient(&self, block: BlockId, g: &B::Grad<'_>) -> Result<usize, B> {
+        self.check_block(block)?;
+        let index = self.selection.wanted_index(block);
+        let index = index.ok_or_else(|| Error::NotWanted { block: self.block_name(block) })?;
+        self.check_tensor(block, B::grad_info(g), Tensor::Gradient)?;
+        Ok(index)
+    }
+
+    pub(super) fn check_parameter(&self, block: BlockId, p: &B::Param<'_>) -> Result<(), B> {
+        self.check_tensor(block, B::param_info(p), Tensor::Parameter)
+    }
+
+    fn check_tensor(&self, block: BlockId, got: Info, tensor: Tensor) -> Result<(), B> {
+        let spec = self.selection.blocks.spec(block);
+        let name = || self.block_name(block);
+        // A gradient may be wider than a half-precision parameter, or f32 beside an f64 one (A7.1).
+        if got.dtype != spec.dtype && !(tensor == Tensor::Gradient && got.dtype == DType::F32) {
+            return Err(Error::Type { block: name(), tensor, want: spec.dtype, got: got.dtype });
+        }
+        if got.len != spec.len() {
+            return Err(Error::Length { block: name(), tensor, want: spec.len(), got: got.len });
+        }
+        if got.contiguous { Ok(()) } else { Err(Error::NotContiguous { block: name(), tensor }) }
+    }
+
+    /// That every block that moves has its parameter: the active ones, and in a whole step those that move without
+    /// state. `params` is walked once, beside the wanted blocks.
+    pub(super) fn check_parameters(&self, params: &[Parameter<B::Param<'_>>], whole: bool) -> Result<(), B> {
+        for pair in params.windows(2) {
+            if pair[0].0 >= pair[1].0 {
+                self.check_block(pair[1].0)?;
+                return Err(Error::ParameterOrder { block: self.block_name(pair[1].0) });
+            }
+        }
+        let mut rest = params.iter();
+        for w in &self.selection.plan.wanted {
+            if w.active.is_some() || (whole && w.with_parameter) {
+                let found = rest.by_ref().find(|(block, _)| *block >= w.block).filter(|(block, _)| *block == w.block);
+                let (_, p) = found.ok_or_else(|| Error::MissingParameter { block: self.block_name(w.block) })?;
+                self.check_parameter(w.block, p)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! What a step leaves to be known: whether it switched, and what it decided. Polled, never waited for (A3.6).
+
+use super::step::{Open, Progress};
+use super::{Optimizer, Phase, Result, device};
+use crate::backend::{Arena, Backend, flag};
+use crate::error::Error;
+use crate::score::ROW;
+use crate::selection::{Decision, Selection};
+use crate::tensor::{DType, ViewMut};
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Readbacks on their way.
+pub(super) struct Waiting<T> {
+    /// The flags of a step that would switch, and whether moments moved through `spare`.
+    switch: Option<(T, bool)>,
+    /// The score table of a deciding step.
+    table: Option<(T, Vec<f64>)>,
+    forced: bool,
+    /// The switch is settled.
+    applied: Option<bool>,
+}
+
+impl<T> Waiting<T> {
+    pub fn ask<B: Backend<Ticket = T>>(backend: &mut B, arena: &Arena<B::Buffer>, s: &Selection, open: &Open, forced: bool) -> core::result::Result<Option<Self>, B::Error> {
+        if !open.switching && open.reason.is_none() {
+            return Ok(None);
+        }
+        let switch = match open.switching {
+            true => Some((backend.read(&arena.flags, 0, flag::LEN)?, open.carrying)),
+            false => None,
+        };
+        let words = s.blocks.units.len() * ROW;
+        let table = match open.reason {
+            Some(_) => Some((backend.read(&arena.table, 0, words)?, vec![0.0; words])),
+            None => None,
+        };
+        Ok(Some(Self { switch, table, forced, applied: None }))
+    }
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// Whether the next step may begin. Commits the last step's switch and decision once the device has told.
+    ///
+    /// # Errors
+    /// [`Error::Void`] where a forced decision could not be made (the step stands, the request is dropped); the
+    /// device's, after which the optimizer is poisoned.
+    pub fn poll(&mut self) -> Result<Progress, B> {
+        let Phase::Waiting(waiting) = &mut self.phase else {
+            return if let Phase::Poisoned = self.phase { Err(Error::Poisoned) } else { Ok(Progress::Ready) };
+        };
+        let polled = poll_tickets(&mut self.backend, waiting);
+        let ready = polled.map_err(|error| {
+            self.phase = Phase::Poisoned;
+            Error::Backend { operation: "read a decision", error }
+        })?;
+        if !ready {
+            return Ok(Progress::Pending);
+        }
+        let Phase::Waiting(waiting) = core::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(Progress::Ready) };
+        self.settle(waiting)
+    }
+
+    fn settle(&mut self, waiting: Waiting<B::Ticket>) -> Result<Progress, B> {
+        if let (Some((_, carried)), Some(applied)) = (&waiting.switch, waiting.applied) {
+            if applied { self.commit_switch()? } else { self.revert_switch(*carried)? }
+            self.last.switched = applied;
+        }
+        let Some((_, table)) = waiting.table else {
+            self.selection.make_plan();
+            return Ok(Progress::Ready);
+        };
+        let decision = self.selection.decide(&table);
+        self.last.decision = Some(decision);
+        if let Decision::Void { units, first } = decision {
+            self.selection.make_plan();
+            if waiting.forced {
+                let block = self.block_name(self.selection.blocks.units[first as usize].blocks[0]);
+                return Err(Error::Void { block, units });
+            }
+        }
+        Ok(Progress::Ready)
+    }
+
+    /// The step was applied: the new set is the one that last updated, and what the old one needed is freed.
+    fn commit_switch(&mut self) -> Result<(), B> {
+        self.selection.switched();
+        self.free_switch_buffers()
+    }
+
+    /// The step was skipped or aborted: masks and moments of the old set are back in place.
+    pub(super) fn revert_switch(&mut self, carried: bool) -> Result<(), B> {
+        if carried {
+            // In the reverse order of `Backend::finish`.
+            core::mem::swap(&mut self.arena.v, &mut self.arena.spare);
+            core::mem::swap(&mut self.arena.m, &mut self.arena.spare);
+        }
+        core::mem::swap(&mut self.arena.masks, &mut self.arena.old_masks);
+        self.free_switch_buffers()
+    }
+
+    pub(super) fn free_switch_buffers(&mut self) -> Result<(), B> {
+        let op = device::<B>("free a switch's buffers");
+        self.arena.old_masks = self.backend.alloc(DType::U32, 0).map_err(&op)?;
+        self.arena.spare = self.backend.alloc(self.selection.blocks.compute, 0).map_err(&op)?;
+        Ok(())
+    }
+
+    /// Polls until the next step may begin.
+    ///
+    /// # Errors
+    /// As [`Self::poll`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(&mut self) -> Result<(), B> {
+        while self.poll()? == Progress::Pending {
+            core::hint::spin_loop();
+        }
+        Ok(())
+    }
+}
+
+fn poll_tickets<B: Backend>(backend: &mut B, waiting: &mut Waiting<B::Ticket>) -> core::result::Result<bool, B::Error> {
+    if let (Some((ticket, _)), None) = (&mut waiting.switch, waiting.applied) {
+        let mut flags = [0; flag::LEN];
+        if !backend.poll(ticket, ViewMut::U32(&mut flags))? {
+            return Ok(false);
+        }
+        waiting.applied = Some(flags[flag::SKIP] == 0);
+    }
+    match &mut waiting.table {
+        Some((ticket, table)) => backend.poll(ticket, ViewMut::F64(table)),
+        None => Ok(true),
+    }
+}

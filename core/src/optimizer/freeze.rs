@@ -1,0 +1,111 @@
+//! Freezing and thawing (A5.6).
+
+use super::{Optimizer, Result, device};
+use crate::backend::Backend;
+use crate::block::BlockId;
+use crate::error::Error;
+use crate::moments::Region;
+use crate::policy::Policy;
+use crate::tensor::{DType, View};
+use alloc::vec;
+
+impl<B: Backend> Optimizer<B> {
+    /// Takes a block out of training: its moments, step count, mask and place in current and pending set are dropped,
+    /// nothing of any other block. Its unit keeps score and visits; freed room is used at the next decision.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBlock`], [`Error::AlreadySo`]; while a step is open or waiting.
+    pub fn freeze(&mut self, block: BlockId) -> Result<(), B> {
+        self.idle("freeze")?;
+        self.check_block(block)?;
+        if self.selection.blocks.spec(block).frozen {
+            return Err(Error::AlreadySo { block: self.block_name(block), state: "frozen" });
+        }
+        self.selection.freeze(block);
+        self.reset_arrivals();
+        Ok(())
+    }
+
+    /// Makes a frozen block trainable. It is idle until the next decision; under `Full` it is active at once, with zero
+    /// moments.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBlock`], [`Error::AlreadySo`], [`Error::Budget`] for an always-active block that does not fit;
+    /// while a step is open or waiting; the backend's, where `Full` needs more memory.
+    pub fn thaw(&mut self, block: BlockId) -> Result<(), B> {
+        self.idle("thaw")?;
+        self.check_block(block)?;
+        let (spec, budget) = (self.selection.blocks.spec(block), self.selection.budget);
+        if !spec.frozen {
+            return Err(Error::AlreadySo { block: self.block_name(block), state: "trainable" });
+        }
+        let selects = self.selection.config.policy != Policy::Full;
+        let always_active = self.selection.blocks.always_active_len() + spec.len();
+        if selects && spec.always_active && always_active > budget {
+            return Err(Error::Budget { always_active, budget });
+        }
+        if !selects && !spec.is_empty() {
+            self.activate(block)?;
+        }
+        self.selection.blocks.specs[block as usize].frozen = false;
+        self.selection.refresh();
+        self.reset_arrivals();
+        Ok(())
+    }
+
+    /// Under `Full`: a place in the arena that nothing uses, zeroed.
+    fn activate(&mut self, block: BlockId) -> Result<(), B> {
+        let spec = self.selection.blocks.spec(block);
+        let (n, scales, dtype) = (spec.len(), spec.scales, self.selection.blocks.compute);
+        let set = self.selection.pending.as_ref().unwrap_or(&self.selection.current);
+        let at = free_run(&set.regions, n);
+        self.grow(at + n)?;
+        let (f32s, f64s);
+        let zeros = if dtype == DType::F64 {
+            f64s = vec![0.0; n];
+            View::F64(&f64s)
+        } else {
+            f32s = vec![0.0; n];
+            View::F32(&f32s)
+        };
+        let op = device::<B>("thaw a block");
+        self.backend.write(&mut self.arena.m, at, zeros).map_err(&op)?;
+        self.backend.write(&mut self.arena.v, at, zeros).map_err(&op)?;
+        self.backend.write(&mut self.arena.steps, block as usize, View::U32(&[0])).map_err(&op)?;
+        self.backend.write(&mut self.arena.powers, 4 * block as usize, View::F64(&[1.0; 4])).map_err(&op)?;
+        self.backend.submit().map_err(&op)?;
+        let set = self.selection.pending.as_mut().unwrap_or(&mut self.selection.current);
+        let place = set.position(block).unwrap_or_else(|place| place);
+        set.regions.insert(place, Region { block, n, k: n, at, mask_at: 0, fresh: false, scales });
+        Ok(())
+    }
+
+    /// Makes the arena hold at least `len` elements. A block that was frozen at construction was not counted.
+    pub(super) fn grow(&mut self, len: usize) -> Result<(), B> {
+        if len <= self.capacity {
+            return Ok(());
+        }
+        let (op, dtype) = (device::<B>("grow the arena"), self.selection.blocks.compute);
+        let gradient = self.backend.alloc(dtype, len).map_err(&op)?;
+        let (mut m, mut v) = (self.backend.alloc(dtype, len).map_err(&op)?, self.backend.alloc(dtype, len).map_err(&op)?);
+        self.backend.copy(&self.arena.m, &mut m, self.capacity).map_err(&op)?;
+        self.backend.copy(&self.arena.v, &mut v, self.capacity).map_err(&op)?;
+        (self.arena.gradient, self.arena.m, self.arena.v) = (gradient, m, v);
+        self.capacity = len;
+        Ok(())
+    }
+}
+
+/// The first run of `n` elements between the regions' runs, or after them.
+fn free_run(regions: &[Region], n: usize) -> usize {
+    let mut runs: alloc::vec::Vec<_> = regions.iter().map(Region::packed).collect();
+    runs.sort_unstable_by_key(|r| r.start);
+    let mut at = 0;
+    for run in runs {
+        if run.start - at >= n {
+            break;
+        }
+        at = run.end;
+    }
+    at
+}

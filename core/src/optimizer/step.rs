@@ -1,0 +1,252 @@
+//! A step: begin, gradients, finish.
+
+use super::decision::Waiting;
+use super::{LastStep, Optimizer, Phase, Result, device};
+use crate::adam::Hyper;
+use crate::backend::{Backend, Parameter, Switch, Work};
+use crate::block::BlockId;
+use crate::config::{Across, Config};
+use crate::error::Error;
+use crate::patience::LossEntry;
+use crate::selection::{Reason, Selection};
+use crate::tensor::DType;
+
+/// The host numbers of one step.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Step {
+    /// Learning rate.
+    pub lr: f64,
+    /// A loss, of this step or of an earlier one where it is read late (A3.1).
+    pub loss: Option<f64>,
+    /// The inverse of the loss scale; 1 where there is none.
+    pub inv_loss_scale: f64,
+}
+
+impl Step {
+    /// A step at this learning rate, with no loss and no loss scale.
+    pub const fn new(lr: f64) -> Self {
+        Self { lr, loss: None, inv_loss_scale: 1.0 }
+    }
+
+    /// With a loss.
+    pub const fn loss(self, loss: f64) -> Self {
+        Self { loss: Some(loss), ..self }
+    }
+}
+
+/// Where the optimizer stands after a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a pending step must be polled before the next one begins"]
+pub enum Progress {
+    /// The next step may begin.
+    Ready,
+    /// A decision or a switch waits for the device: poll.
+    Pending,
+}
+
+/// An open step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub hyper: Hyper,
+    pub loss: LossEntry,
+    pub reason: Option<Reason>,
+    /// It switches, if it is applied.
+    pub switching: bool,
+    /// Moments move through `spare`.
+    pub carrying: bool,
+}
+
+/// The work of an open step. Free of `self`, so that arena and backend can be borrowed beside it.
+fn work<'a>(s: &'a Selection, open: &Open) -> Work<'a> {
+    let switch = open.switching.then_some(if open.carrying { Switch::Carry(&s.current.regions) } else { Switch::Reset });
+    Work {
+        step: s.step + 1,
+        hyper: open.hyper,
+        mask: s.config.mask,
+        wanted: &s.plan.wanted,
+        active: &s.next_set().regions,
+        idle: &s.plan.idle,
+        scored: &s.plan.scored,
+        members: &s.members,
+        switch,
+        guard_limit: s.config.guard_limit,
+    }
+}
+
+fn hyper(config: &Config, step: &Step) -> Hyper {
+    Hyper {
+        lr: step.lr,
+        betas: config.betas,
+        eps: config.eps,
+        weight_decay: config.weight_decay,
+        decay: config.decay,
+        inv_loss_scale: step.inv_loss_scale,
+        clip: config.clip,
+        sign_scale: config.sign_scale(),
+    }
+}
+
+impl<B: Backend> Optimizer<B> {
+    /// Opens a step. The loss comes before the gradients, so that it is known whether the step decides (A3.2).
+    ///
+    /// # Errors
+    /// [`Error::Pending`] while the last step's decision is not known, [`Error::Order`] while a step is open,
+    /// [`Error::Step`] for a learning rate or loss scale that is not finite; the backend's, where a switch finds no memory.
+    pub fn begin(&mut self, step: Step) -> Result<(), B> {
+        self.idle("begin")?;
+        for (field, value) in [("lr", step.lr), ("inv_loss_scale", step.inv_loss_scale)] {
+            if !value.is_finite() {
+                return Err(Error::Step { field, value });
+            }
+        }
+        let (switching, carrying) = self.prepare_switch()?;
+        let (loss, rule) = self.selection.history.enter(step.loss);
+        let reason = self.selection.reason(rule);
+        self.selection.plan_scores(reason.is_some());
+        self.reset_arrivals();
+        self.phase = Phase::Open(Open { hyper: hyper(&self.selection.config, &step), loss, reason, switching, carrying });
+        Ok(())
+    }
+
+    /// The new set's masks take the place of the old set's, which live on beside them until the switch is known.
+    fn prepare_switch(&mut self) -> Result<(bool, bool), B> {
+        if self.selection.pending.is_none() {
+            return Ok((false, false));
+        }
+        let stays = self.selection.mark_fresh();
+        let carrying = stays && self.selection.config.across == Across::Carry;
+        let words = self.selection.next_set().mask_words();
+        let op = device::<B>("allocate for a switch");
+        let masks = self.backend.alloc(DType::U32, words).map_err(&op)?;
+        if carrying {
+            self.arena.spare = self.backend.alloc(self.selection.blocks.compute, self.capacity).map_err(&op)?;
+        }
+        self.arena.old_masks = core::mem::replace(&mut self.arena.masks, masks);
+        Ok((true, carrying))
+    }
+
+    /// Packed streaming: takes one gradient, which may be freed in queue order when the call returns.
+    ///
+    /// # Errors
+    /// What is wrong with the gradient: the step stays open and can be repaired or aborted. [`Error::MissingParameter`]
+    /// where the block moves as its gradient arrives: use [`Self::grad_with`].
+    pub fn grad(&mut self, block: BlockId, g: &B::Grad<'_>) -> Result<(), B> {
+        self.deliver(block, g, None)
+    }
+
+    /// The same with the block's parameter, a part of which the gradient moves at once (A6.7). While a backward pass
+    /// still runs, only when nothing reads that weight any more.
+    ///
+    /// # Errors
+    /// As [`Self::grad`].
+    pub fn grad_with(&mut self, block: BlockId, g: &B::Grad<'_>, p: &mut B::Param<'_>) -> Result<(), B> {
+        self.deliver(block, g, Some(p))
+    }
+
+    fn deliver(&mut self, block: BlockId, g: &B::Grad<'_>, p: Option<&mut B::Param<'_>>) -> Result<(), B> {
+        let open = self.open("grad")?;
+        let i = self.check_gradient(block, g)?;
+        if self.arrived[i] {
+            return Err(Error::Twice { block: self.block_name(block) });
+        }
+        let wanted = self.selection.plan.wanted[i];
+        match &p {
+            Some(p) if wanted.with_parameter => self.check_parameter(block, p)?,
+            None if wanted.with_parameter => return Err(Error::MissingParameter { block: self.block_name(block) }),
+            _ => {}
+        }
+        let w = work(&self.selection, &open);
+        let done = self.backend.deliver(&mut self.arena, &w, &wanted, g, p).and_then(|()| self.backend.submit());
+        self.poison_on_error("take a gradient", done)?;
+        self.arrived[i] = true;
+        Ok(())
+    }
+
+    /// Drops an open step: loss, step number, cursor, draws and scores are as before it began (A6.5). State-free updates
+    /// that were made stay made.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no step is open; the backend's.
+    pub fn abort(&mut self) -> Result<(), B> {
+        let open = self.open("abort")?;
+        self.selection.history.undo(open.loss);
+        self.phase = Phase::Idle;
+        if open.switching { self.revert_switch(false) } else { Ok(()) }
+    }
+
+    /// Ends the step: guard, clip, update. `params` holds the parameters of at least the active blocks, by block.
+    ///
+    /// # Errors
+    /// A gradient or parameter that is missing or wrong: the step stays open.
+    pub fn finish(&mut self, params: &mut [Parameter<B::Param<'_>>]) -> Result<Progress, B> {
+        let open = self.open("finish")?;
+        if let Some(i) = self.arrived.iter().position(|a| !a) {
+            return Err(Error::MissingGradient { block: self.block_name(self.selection.plan.wanted[i].block) });
+        }
+        self.check_parameters(params, false)?;
+        let w = work(&self.selection, &open);
+        let done = self.backend.finish(&mut self.arena, &w, params);
+        self.poison_on_error("update", done)?;
+        self.end(&open)
+    }
+
+    /// A whole step: every gradient is at hand. `grads` gives the same tensor for a block each time it is asked;
+    /// `params` holds the parameters of at least the blocks that move, by block. All is checked before anything is
+    /// written.
+    ///
+    /// # Errors
+    /// As [`Self::begin`], [`Self::grad`] and [`Self::finish`]; the step is then not begun.
+    pub fn step<'g>(&mut self, step: Step, grads: impl Fn(BlockId) -> Option<B::Grad<'g>>, params: &mut [Parameter<B::Param<'_>>]) -> Result<Progress, B> {
+        self.idle("step")?;
+        for i in 0..self.selection.plan.wanted.len() {
+            let block = self.selection.plan.wanted[i].block;
+            let g = grads(block).ok_or_else(|| Error::MissingGradient { block: self.block_name(block) })?;
+            self.check_gradient(block, &g)?;
+        }
+        self.check_parameters(params, true)?;
+        self.begin(step)?;
+        let open = self.open("step")?;
+        let w = work(&self.selection, &open);
+        let done = self.backend.whole(&mut self.arena, &w, &grads, params);
+        self.poison_on_error("step", done)?;
+        self.end(&open)
+    }
+
+    /// Closes a step: what it decided or switched is asked of the device.
+    fn end(&mut self, open: &Open) -> Result<Progress, B> {
+        let set = self.selection.next_set();
+        self.last = LastStep {
+            active_blocks: set.regions.len(),
+            active_coordinates: set.coordinates(),
+            loss: open.loss,
+            reason: open.reason,
+            decision: None,
+            switched: false,
+        };
+        let forced = self.selection.forced;
+        let waiting = self.ask(open, forced);
+        let waiting = self.poison_on_error("end a step", waiting)?;
+        self.selection.end_step();
+        if let Some(waiting) = waiting {
+            self.phase = Phase::Waiting(waiting);
+            return Ok(Progress::Pending);
+        }
+        self.selection.make_plan();
+        self.phase = Phase::Idle;
+        Ok(Progress::Ready)
+    }
+
+    fn ask(&mut self, open: &Open, forced: bool) -> core::result::Result<Option<Waiting<B::Ticket>>, B::Error> {
+        let waiting = Waiting::ask(&mut self.backend, &self.arena, &self.selection, open, forced)?;
+        self.backend.submit()?;
+        Ok(waiting)
+    }
+
+    /// A backend error in mid-step leaves the device in an unknown state: nothing more runs until a restore.
+    fn poison_on_error<R>(&mut self, operation: &'static str, result: core::result::Result<R, B::Error>) -> Result<R, B> {
+        result.map_err(|error| {
+            self.phase = Phase::Poisoned;
+            Error::Backend { operation, error }
+        })
+    }
+}

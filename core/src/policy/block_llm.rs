@@ -1,0 +1,31 @@
+//! BlockLlm: the ranking (A4.1) and the first set (A3.4).
+
+use crate::block::Blocks;
+use crate::config::Config;
+use crate::fill::{self, Sized};
+use crate::random::Stream;
+use alloc::vec::Vec;
+
+/// Units by key, largest first; equal keys by number, which is the order of their first blocks (A4.1).
+pub fn rank(units: &mut [u32], key: impl Fn(u32) -> f64) {
+    units.sort_unstable_by(|&a, &b| key(b).total_cmp(&key(a)).then(a.cmp(&b)));
+}
+
+/// The set that a ranking of the selectable units gives: always-active blocks whole, then the fill. By block.
+pub fn set_of(blocks: &Blocks, config: &Config, budget: usize, ranked: &[u32]) -> Vec<Sized> {
+    let size = |b: u32| (b, blocks.len(b));
+    let always = blocks.trainable_units().filter(|&u| blocks.units[u as usize].always_active);
+    let mut set: Vec<Sized> = always.flat_map(|u| blocks.members(u).map(size)).collect();
+    let room = budget.saturating_sub(blocks.always_active_len());
+    let units = ranked.iter().map(|&u| blocks.members(u).map(size));
+    set.extend(fill::fill(config.fill, config.mask, units, room));
+    set.sort_unstable();
+    set
+}
+
+/// The random first set: it trains while probes fill the table, and is no decision (A3.4).
+pub fn first_set(blocks: &Blocks, config: &Config, budget: usize, stream: &mut Stream) -> Vec<Sized> {
+    let mut units: Vec<u32> = blocks.selectable_units().collect();
+    stream.shuffle(&mut units);
+    set_of(blocks, config, budget, &units)
+}

@@ -1,0 +1,326 @@
+//! The host's side of selection: who is active, who is asked for a gradient, when and what to decide. Numbers only, no
+//! backend, so it is compiled once whatever the backends are.
+
+use crate::backend::{ScoredUnit, Wanted};
+use crate::block::{BlockId, Blocks, budget};
+use crate::config::Config;
+use crate::error::Error;
+use crate::fill::{Fill, Sized};
+use crate::moments::{ActiveSet, Region};
+use crate::patience::LossHistory;
+use crate::policy::{Policy, Trigger, block_llm, full};
+use crate::random::Stream;
+use crate::score::{self, ROW};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::convert::Infallible;
+
+const NONE: u32 = u32::MAX;
+
+/// What the next step asks for, and what beginning it will cost: committed at its end, so that an aborted step leaves no
+/// trace (A6.5).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    /// Gradients asked for, by block.
+    pub wanted: Vec<Wanted>,
+    /// Blocks that move without state.
+    pub idle: Vec<Region>,
+    /// Probed units, by number.
+    pub probes: Vec<u32>,
+    /// Units scored; filled when the step begins.
+    pub scored: Vec<ScoredUnit>,
+    cursor: u32,
+    draws: u64,
+}
+
+/// Why a step is deciding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The loss stopped falling (A3.2).
+    LossRule,
+    /// The period came round.
+    Period,
+    /// The user asked for it.
+    Forced,
+}
+
+/// What came of a deciding step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// A set was decided; the next step that is applied switches to it.
+    Switch,
+    /// The same set as before, all whole: it goes on (A3.7).
+    Keep,
+    /// No decision: so many units have no finite score yet, the first being this one (A3.3).
+    Void {
+        /// Units without a score.
+        units: usize,
+        /// The first of them.
+        first: u32,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    pub blocks: Blocks,
+    pub config: Config,
+    pub budget: usize,
+    pub visits: Vec<u64>,
+    pub decisions: u64,
+    pub history: LossHistory,
+    pub cursor: u32,
+    pub stream: Stream,
+    /// Steps ended.
+    pub step: u64,
+    /// A decision was asked for at the end of the next step.
+    pub forced: bool,
+    /// The set that last updated.
+    pub current: ActiveSet,
+    /// The set that was decided and has not updated yet.
+    pub pending: Option<ActiveSet>,
+    pub plan: Plan,
+    /// Trainable blocks of each unit, one unit after another.
+    pub members: Vec<BlockId>,
+    /// Where each unit's are, and their coordinates.
+    ranges: Vec<ScoredUnit>,
+    /// Block -> its place in `plan.wanted`.
+    index: Vec<u32>,
+    /// Whether a block is in the set of the next step.
+    chosen: Vec<bool>,
+}
+
+impl Selection {
+    pub fn new(blocks: Blocks, config: Config) -> Result<Self, Error<Infallible>> {
+        config.validate(blocks.compute)?;
+        let n_s = match config.policy {
+            Policy::BlockLlm(_) => budget(blocks.trainable_len(), config.sparsity),
+            Policy::Full => blocks.trainable_len(),
+        };
+        let mut new = Self {
+            visits: vec![0; blocks.units.len()],
+            decisions: 0,
+            history: LossHistory::new(config.patience),
+            cursor: (config.seed % blocks.units.len() as u64) as u32,
+            stream: Stream::new(config.seed),
+            step: 0,
+            forced: false,
+            current: ActiveSet::default(),
+            pending: None,
+            plan: Plan::default(),
+            members: Vec::new(),
+            ranges: Vec::new(),
+            index: vec![NONE; blocks.count()],
+            chosen: vec![false; blocks.count()],
+            budget: n_s,
+            blocks,
+            config,
+        };
+        new.check_fit()?;
+        let first = match new.config.policy {
+            Policy::BlockLlm(_) => block_llm::first_set(&new.blocks, &new.config, n_s, &mut new.stream),
+            Policy::Full => full::set_of(&new.blocks),
+        };
+        new.pending = Some(ActiveSet::new(&new.blocks, &first));
+        new.refresh();
+        Ok(new)
+    }
+
+    fn check_fit(&self) -> Result<(), Error<Infallible>> {
+        let (blocks, budget) = (&self.blocks, self.budget);
+        let always_active = blocks.always_active_len();
+        if always_active > budget {
+            return Err(Error::Budget { always_active, budget });
+        }
+        let room = budget - always_active;
+        let smallest = blocks.selectable_units().map(|u| blocks.unit_len(u)).min();
+        match (self.config.policy, self.config.fill, smallest) {
+            (Policy::BlockLlm(_), Fill::Whole, Some(smallest)) if smallest > room => Err(Error::NothingFits { smallest, room }),
+            _ => Ok(()),
+        }
+    }
+
+    fn selects(&self) -> bool {
+        matches!(self.config.policy, Policy::BlockLlm(_))
+    }
+
+    /// The set of the next step.
+    pub fn next_set(&self) -> &ActiveSet {
+        self.pending.as_ref().unwrap_or(&self.current)
+    }
+
+    /// After any change of what is trainable or chosen.
+    pub fn refresh(&mut self) {
+        self.members.clear();
+        self.ranges.clear();
+        for unit in 0..self.blocks.units.len() as u32 {
+            let first = self.members.len() as u32;
+            self.members.extend(self.blocks.members(unit));
+            let count = self.members.len() as u32 - first;
+            self.ranges.push(ScoredUnit { unit, first, count, n: self.blocks.unit_len(unit) });
+        }
+        self.chosen.fill(false);
+        let set = self.pending.as_ref().unwrap_or(&self.current);
+        set.regions.iter().for_each(|r| self.chosen[r.block as usize] = true);
+        self.make_plan();
+    }
+
+    fn members_of(&self, unit: u32) -> &[BlockId] {
+        let r = self.ranges[unit as usize];
+        &self.members[r.first as usize..(r.first + r.count) as usize]
+    }
+
+    /// Every trainable block of the unit is in the set of the next step.
+    fn is_wholly_chosen(&self, unit: u32) -> bool {
+        self.members_of(unit).iter().all(|&b| self.chosen[b as usize])
+    }
+
+    /// What the next step asks for. Works in proportion to that, not to the number of blocks.
+    pub fn make_plan(&mut self) {
+        let mut plan = core::mem::take(&mut self.plan);
+        plan.wanted.drain(..).for_each(|w| self.index[w.block as usize] = NONE);
+        plan.idle.clear();
+        plan.scored.clear();
+        plan.probes.clear();
+        let (mut cursor, mut stream) = (self.cursor, self.stream);
+        let sign = self.config.sign_scale().is_some();
+        if self.selects() && !sign {
+            let count = self.config.probes_per_step.unwrap_or_else(|| {
+                let units = self.ranges.iter().filter(|r| r.count > 0).count();
+                units.div_ceil(self.config.patience)
+            });
+            let active = |u: u32| self.is_wholly_chosen(u);
+            score::probes(self.config.probe_order, count, &self.blocks, &mut cursor, &mut stream, active, &mut plan.probes);
+        }
+        (plan.cursor, plan.draws) = (cursor, stream.draws);
+        for (i, r) in self.next_set().regions.iter().enumerate() {
+            let with_parameter = sign && r.masked();
+            plan.wanted.push(Wanted { block: r.block, active: Some(i as u32), idle: None, probe: false, with_parameter, score: false });
+        }
+        if sign {
+            for (block, spec) in self.blocks.specs.iter().enumerate() {
+                if !spec.frozen && !spec.is_empty() && !self.chosen[block] {
+                    let block = block as BlockId;
+                    let idle = Some(plan.idle.len() as u32);
+                    plan.idle.push(Region { block, n: spec.len(), k: 0, at: 0, mask_at: 0, fresh: false, scales: spec.scales });
+                    plan.wanted.push(Wanted { block, active: None, idle, probe: false, with_parameter: true, score: false });
+                }
+            }
+        }
+        for (i, w) in plan.wanted.iter().enumerate() {
+            self.index[w.block as usize] = i as u32;
+        }
+        for &unit in &plan.probes {
+            for &block in self.members_of(unit) {
+                match self.index[block as usize] {
+                    NONE => plan.wanted.push(Wanted { block, active: None, idle: None, probe: true, with_parameter: false, score: false }),
+                    i => plan.wanted[i as usize].probe = true,
+                }
+            }
+        }
+        plan.wanted.sort_unstable_by_key(|w| w.block);
+        for (i, w) in plan.wanted.iter().enumerate() {
+            self.index[w.block as usize] = i as u32;
+        }
+        self.plan = plan;
+    }
+
+    /// Where a block is in `plan.wanted`.
+    pub fn wanted_index(&self, block: BlockId) -> Option<usize> {
+        self.index.get(block as usize).filter(|&&i| i != NONE).map(|&i| i as usize)
+    }
+
+    /// Whether the step that begins is deciding, given whether the loss rule holds.
+    pub fn reason(&self, rule: bool) -> Option<Reason> {
+        let Policy::BlockLlm(trigger) = self.config.policy else { return None };
+        let by_trigger = match trigger {
+            Trigger::Patience => rule.then_some(Reason::LossRule),
+            Trigger::Period(k) => (self.step + 1).is_multiple_of(k).then_some(Reason::Period),
+        };
+        by_trigger.or(self.forced.then_some(Reason::Forced))
+    }
+
+    /// Which units this step scores (A2.5): what is probed; on a deciding step also what is wholly in the set, or every
+    /// unit where all gradients are at hand anyway (A6.7).
+    pub fn plan_scores(&mut self, deciding: bool) {
+        let mut plan = core::mem::take(&mut self.plan);
+        plan.scored.clear();
+        plan.wanted.iter_mut().for_each(|w| w.score = false);
+        if deciding {
+            let sign = self.config.sign_scale().is_some();
+            let score = |r: &&ScoredUnit| r.count > 0 && (sign || self.is_wholly_chosen(r.unit) || plan.probes.binary_search(&r.unit).is_ok());
+            plan.scored.extend(self.ranges.iter().filter(score));
+        } else {
+            plan.scored.extend(plan.probes.iter().map(|&u| self.ranges[u as usize]));
+        }
+        for s in &plan.scored {
+            for &b in &self.members[s.first as usize..(s.first + s.count) as usize] {
+                plan.wanted[self.index[b as usize] as usize].score = true;
+            }
+        }
+        self.plan = plan;
+    }
+
+    /// The step ended: what its plan moved is now so.
+    pub fn end_step(&mut self) {
+        self.step += 1;
+        self.forced = false;
+        (self.cursor, self.stream.draws) = (self.plan.cursor, self.plan.draws);
+    }
+
+    /// A3.3 to A3.7, from the score table as it is at the end of the deciding step.
+    pub fn decide(&mut self, table: &[f64]) -> Decision {
+        let scores: Vec<Option<f64>> = table.chunks_exact(ROW).map(|row| score::of_row(self.config.score, row)).collect();
+        let missing = |u: &u32| scores[*u as usize].is_none();
+        if let Some(first) = self.blocks.trainable_units().find(missing) {
+            return Decision::Void { units: self.blocks.trainable_units().filter(missing).count(), first };
+        }
+        let total = self.blocks.trainable_units().map(|u| self.visits[u as usize]).sum();
+        let keys: Vec<f64> = scores.iter().zip(&self.visits)
+            .map(|(s, &v)| self.config.visit_bias.key(s.unwrap_or(0.0), v, self.decisions, total))
+            .collect();
+        let mut ranked: Vec<u32> = self.blocks.selectable_units().collect();
+        block_llm::rank(&mut ranked, |u| keys[u as usize]);
+        let set = block_llm::set_of(&self.blocks, &self.config, self.budget, &ranked);
+        self.decisions += 1;
+        self.history.clear();
+        self.count_visits(&set);
+        let keep = self.current.is_whole_and_equals(&set);
+        self.pending = (!keep).then(|| ActiveSet::new(&self.blocks, &set));
+        self.refresh();
+        if keep { Decision::Keep } else { Decision::Switch }
+    }
+
+    fn count_visits(&mut self, set: &[Sized]) {
+        for unit in 0..self.visits.len() {
+            let any = self.members_of(unit as u32).iter().any(|b| set.binary_search_by_key(b, |s| s.0).is_ok());
+            self.visits[unit] += u64::from(any);
+        }
+    }
+
+    /// Before a step that would switch: which of its blocks start anew (A5.4, A6.5). Whether any stays.
+    pub fn mark_fresh(&mut self) -> bool {
+        let reset = self.config.across == crate::config::Across::Reset;
+        let Some(pending) = &mut self.pending else { return false };
+        for r in &mut pending.regions {
+            r.fresh = reset || self.current.find(r.block).is_none();
+        }
+        pending.regions.iter().any(|r| !r.fresh)
+    }
+
+    /// The pending set has updated (A5.3).
+    pub fn switched(&mut self) {
+        if let Some(mut set) = self.pending.take() {
+            set.regions.iter_mut().for_each(|r| r.fresh = false);
+            self.current = set;
+        }
+    }
+
+    /// A5.6. The caller has checked that the block is trainable.
+    pub fn freeze(&mut self, block: BlockId) {
+        self.blocks.specs[block as usize].frozen = true;
+        for set in [Some(&mut self.current), self.pending.as_mut()].into_iter().flatten() {
+            set.regions.retain(|r| r.block != block);
+        }
+        self.refresh();
+    }
+}
