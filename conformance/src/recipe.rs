@@ -27,13 +27,8 @@ pub enum Mode {
     Zero,
 }
 
-/// 2^e, exact; 0 below the range.
-fn exp2(e: i64) -> f64 {
-    libm_free_ldexp(1.0, e)
-}
-
-fn libm_free_ldexp(x: f64, e: i64) -> f64 {
-    // Two exact halves: the exponents here stay far inside f64's range.
+/// x * 2^e, exact: the exponents here stay far inside f64's range, and each half of them farther.
+fn scale(x: f64, e: i64) -> f64 {
     let half = e / 2;
     x * 2f64.powi(half as i32) * 2f64.powi((e - half) as i32)
 }
@@ -42,11 +37,11 @@ fn magnitude(h: u64, dtype: DType, mode: Mode, exp: i64) -> f64 {
     let (sel, e) = (h & 63, ((h >> 8) & 15) as i64 - 12 + exp);
     match (mode, sel) {
         (Mode::Zero, _) => 0.0,
-        (Mode::Ties, _) => exp2(exp - 3),
+        (Mode::Ties, _) => scale(1.0, exp - 3),
         (Mode::Normal, 0) => 0.0,
-        (Mode::Normal, 1..=4) => exp2(exp - 3),
-        (Mode::Normal, _) if dtype == DType::F32 => libm_free_ldexp(((h >> 16) & 0xFF_FFFF) as f64, e - 24),
-        (Mode::Normal, _) => libm_free_ldexp((mix(h) >> 11) as f64, e - 53),
+        (Mode::Normal, 1..=4) => scale(1.0, exp - 3),
+        (Mode::Normal, _) if dtype == DType::F32 => scale(((h >> 16) & 0xFF_FFFF) as f64, e - 24),
+        (Mode::Normal, _) => scale((mix(h) >> 11) as f64, e - 53),
     }
 }
 

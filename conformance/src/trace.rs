@@ -21,7 +21,8 @@ pub struct Block {
 pub struct Trace {
     /// Its name.
     pub name: String,
-    number: u64,
+    /// Its number in the file.
+    pub number: u64,
     seed: u64,
     /// As the engine gets it.
     pub config: Config,

@@ -65,14 +65,14 @@ mod tests {
     #[test]
     fn zero_and_nan_have_no_sign_and_infinity_has_one_a6_7() {
         let (mut p, g) = ([1.0f32; 6], [3.0f32, -1e-40, 0.0, -0.0, f32::NAN, f32::NEG_INFINITY]);
-        assert_eq!(update(&mut p, &g, |_| false, &HYPER, Scales::default()), 1);
+        assert_eq!(update::<_, _, f32>(&mut p, &g, |_| false, &HYPER, Scales::default()), 1);
         assert_eq!(p, [0.75, 1.25, 1.0, 1.0, 1.0, 1.25]);
     }
 
     #[test]
     fn active_coordinates_are_left_alone_and_their_nans_not_counted_a6_7() {
         let (mut p, g) = ([1.0f32; 3], [f32::NAN, 2.0, 2.0]);
-        assert_eq!(update(&mut p, &g, |i| i < 2, &HYPER, Scales::default()), 0);
+        assert_eq!(update::<_, _, f32>(&mut p, &g, |i| i < 2, &HYPER, Scales::default()), 0);
         assert_eq!(p, [1.0, 1.0, 0.75]);
     }
 
@@ -80,11 +80,11 @@ mod tests {
     fn decay_alone_moves_what_has_no_gradient_a6_7() {
         let h = Hyper { weight_decay: 1.0, ..HYPER };
         let mut p = [1.0f32];
-        update(&mut p, &[0.0f32], |_| false, &h, Scales::default());
+        update::<_, _, f32>(&mut p, &[0.0f32], |_| false, &h, Scales::default());
         assert_eq!(p, [0.5]);
         // L2: the decay is part of the gradient whose sign is taken.
         let mut p = [1.0f32];
-        update(&mut p, &[-0.5f32], |_| false, &Hyper { decay: Decay::L2, ..h }, Scales::default());
+        update::<_, _, f32>(&mut p, &[-0.5f32], |_| false, &Hyper { decay: Decay::L2, ..h }, Scales::default());
         assert_eq!(p, [0.75]);
     }
 }

@@ -3,7 +3,7 @@
 use super::decision::Waiting;
 use super::{LastStep, Optimizer, Phase, Result, device};
 use crate::adam::Hyper;
-use crate::backend::{Backend, Parameter, Switch, Work};
+use crate::backend::{Backend, Parameter, Switch, Wanted, Work};
 use crate::block::BlockId;
 use crate::config::{Across, Config};
 use crate::error::Error;
@@ -160,6 +160,13 @@ impl<B: Backend> Optimizer<B> {
         self.poison_on_error("take a gradient", done)?;
         self.arrived[i] = true;
         Ok(())
+    }
+
+    /// What the open step still waits for; nothing where none is open.
+    pub fn missing(&self) -> impl Iterator<Item = &Wanted> {
+        let open = matches!(self.phase, Phase::Open(_));
+        let pairs = self.selection.plan.wanted.iter().zip(&self.arrived);
+        pairs.filter(move |(_, arrived)| open && !**arrived).map(|(w, _)| w)
     }
 
     /// Drops an open step: loss, step number, cursor, draws and scores are as before it began (A6.5). State-free updates
