@@ -1,0 +1,365 @@
+//! The driver: order of calls, validation, polling, poisoning, freezing, allocation.
+#![allow(missing_docs)]
+
+mod common;
+
+use blockllm::error::Tensor;
+use blockllm::{Across, BlockSpec, Config, DType, Decision, Error, Inactive, MaskKind, Optimizer, Policy, Progress, Reference, Slices, Step, Trigger, View, ViewMut};
+use common::*;
+
+type Never = blockllm::reference::HostError<std::convert::Infallible>;
+
+fn config() -> Config {
+    Config { sparsity: 0.6, patience: 3, policy: Policy::BlockLlm(Trigger::Period(4)), seed: 5, ..Config::default() }
+}
+
+/// Parameters and everything that is saved.
+fn state(o: &mut Optimizer<Reference>, params: &[Vec<f32>]) -> (Vec<Vec<u32>>, blockllm::Record) {
+    (bits(params), o.save().unwrap())
+}
+
+/// The error of a call, which must change nothing.
+fn refuses(o: &mut Optimizer<Reference>, params: &mut Vec<Vec<f32>>, want: Error<Never>, call: impl FnOnce(&mut Optimizer<Reference>, &mut Vec<Vec<f32>>) -> Option<Error<Never>>) {
+    let before = state(o, params);
+    assert_eq!(call(o, params), Some(want));
+    assert!(state(o, params) == before, "the call changed something");
+}
+
+fn step_error(o: &mut Optimizer<Reference>, step: Step, g: &[Vec<f32>], params: &mut [Vec<f32>]) -> Option<Error<Never>> {
+    o.step(step, |b| g.get(b as usize).map(|g| View::F32(g)), &mut views(params)).err()
+}
+
+#[test]
+fn a_bad_step_is_refused_and_changes_nothing() {
+    let (mut o, mut p) = (optimizer(config()), parameters());
+    run(&mut o, &mut p, 0..9);
+    let g = gradients(10);
+    let ok = Step::new(0.01);
+    let name = |b: usize| format!("w{b}");
+    refuses(&mut o, &mut p, Error::Step { field: "lr", value: f64::INFINITY }, |o, p| step_error(o, Step::new(f64::INFINITY), &g, p));
+    let bad = Step { inv_loss_scale: f64::NEG_INFINITY, ..ok };
+    refuses(&mut o, &mut p, Error::Step { field: "inv_loss_scale", value: f64::NEG_INFINITY }, |o, p| step_error(o, bad, &g, p));
+    refuses(&mut o, &mut p, Error::MissingGradient { block: name(5) }, |o, p| step_error(o, ok, &g[..5], p));
+    let mut short = g.clone();
+    short[3].pop();
+    let want = Error::Length { block: name(3), tensor: Tensor::Gradient, want: 33, got: 32 };
+    refuses(&mut o, &mut p, want, |o, p| step_error(o, ok, &short, p));
+    let wide = vec![0.0f64; 40];
+    let want = Error::Type { block: name(0), tensor: Tensor::Gradient, want: DType::F32, got: DType::F64 };
+    refuses(&mut o, &mut p, want, |o, p| {
+        o.step(ok, |b| Some(if b == 0 { View::F64(&wide) } else { View::F32(&g[b as usize]) }), &mut views(p)).err()
+    });
+    refuses(&mut o, &mut p, Error::MissingParameter { block: name(5) }, |o, p| step_error(o, ok, &g, &mut p[..5]));
+    refuses(&mut o, &mut p, Error::ParameterOrder { block: name(1) }, |o, p| {
+        let mut views = views(p);
+        views.swap(1, 2);
+        o.step(ok, |b| Some(View::F32(&g[b as usize])), &mut views).err()
+    });
+    refuses(&mut o, &mut p, Error::Length { block: name(4), tensor: Tensor::Parameter, want: 64, got: 3 }, |o, p| {
+        let mut tiny = vec![0.0; 3];
+        let mut views = views(p);
+        views[4].1 = ViewMut::F32(&mut tiny);
+        o.step(ok, |b| Some(View::F32(&g[b as usize])), &mut views).err()
+    });
+    refuses(&mut o, &mut p, Error::UnknownBlock { block: 6, blocks: 6 }, |o, _| o.freeze(6).err());
+    refuses(&mut o, &mut p, Error::AlreadySo { block: name(2), state: "trainable" }, |o, _| o.thaw(2).err());
+}
+
+#[test]
+fn an_open_step_can_be_repaired_or_aborted_a6_5() {
+    let config = Config { inactive: Inactive::Frozen, ..config() };
+    let (mut o, mut p) = (optimizer(config.clone()), parameters());
+    let (mut twin, mut q) = (optimizer(config), parameters());
+    run(&mut o, &mut p, 0..13);
+    run(&mut twin, &mut q, 0..13);
+    let before = state(&mut o, &p);
+    let g = gradients(99);
+    let first = o.wanted().unwrap()[0].block;
+    let idle = (0..6).find(|b| o.wanted().unwrap().iter().all(|w| w.block != *b)).unwrap();
+    let view = |b: u32| View::F32(&g[b as usize]);
+    assert_eq!(o.grad(first, &view(first)), Err(Error::Order { call: "grad", need: "no step is open: begin one first" }));
+    o.begin(Step::new(0.5).loss(9.0)).unwrap();
+    o.grad(first, &view(first)).unwrap();
+    assert_eq!(o.grad(first, &view(first)), Err(Error::Twice { block: format!("w{first}") }));
+    assert_eq!(o.grad(99, &view(0)), Err(Error::UnknownBlock { block: 99, blocks: 6 }));
+    assert_eq!(o.grad(idle, &view(idle)), Err(Error::NotWanted { block: format!("w{idle}") }));
+    let next = o.missing().next().unwrap().block;
+    assert_eq!(o.finish(&mut views(&mut p)), Err(Error::MissingGradient { block: format!("w{next}") }));
+    assert_eq!(o.begin(Step::new(0.1)), Err(Error::Order { call: "begin", need: "a step is open: finish or abort it first" }));
+    assert!(matches!(o.freeze(0), Err(Error::Order { .. })));
+    o.abort().unwrap();
+    assert!(state(&mut o, &p) == before, "an aborted step left a trace");
+    assert_eq!(o.abort(), Err(Error::Order { call: "abort", need: "no step is open: begin one first" }));
+    run(&mut o, &mut p, 13..40);
+    run(&mut twin, &mut q, 13..40);
+    assert!(state(&mut o, &p) == state(&mut twin, &q));
+}
+
+#[test]
+fn an_aborted_switching_step_switches_later_a6_5() {
+    for across in [Across::Reset, Across::Carry] {
+        let config = Config { across, inactive: Inactive::Frozen, probes_per_step: Some(6), ..config() };
+        let (mut o, mut p) = (optimizer(config.clone()), parameters());
+        let (mut twin, mut q) = (optimizer(config), parameters());
+        let mut aborted = 0;
+        for t in 0..40 {
+            if o.is_switch_pending() {
+                let before = state(&mut o, &p);
+                o.begin(Step::new(0.1)).unwrap();
+                let w = o.wanted().unwrap()[0].block;
+                o.grad(w, &View::F32(&gradients(77)[w as usize])).unwrap();
+                o.abort().unwrap();
+                assert!(state(&mut o, &p) == before);
+                aborted += 1;
+            }
+            run(&mut o, &mut p, t..t + 1);
+            run(&mut twin, &mut q, t..t + 1);
+        }
+        assert!(aborted > 3, "{aborted} switches");
+        assert!(state(&mut o, &p) == state(&mut twin, &q));
+    }
+}
+
+#[test]
+fn a_moving_block_must_come_with_its_parameter_a6_7() {
+    let (mut o, _) = (optimizer(config()), parameters());
+    let g = gradients(1);
+    let moving = *o.wanted().unwrap().iter().find(|w| w.with_parameter).unwrap();
+    o.begin(Step::new(0.1)).unwrap();
+    let refused = o.grad(moving.block, &View::F32(&g[moving.block as usize]));
+    assert_eq!(refused, Err(Error::MissingParameter { block: format!("w{}", moving.block) }));
+}
+
+#[test]
+fn polling_late_changes_no_result_and_nothing_begins_before_a3_6() {
+    let (mut o, mut p) = (optimizer(config()), parameters());
+    run(&mut o, &mut p, 0..30);
+    let slow = Slow { latency: 3, ..Slow::default() };
+    let (mut s, mut q) = (Optimizer::new(slow, &specs(), config()).unwrap(), parameters());
+    let mut pending = 0;
+    for t in 0..30 {
+        let g = gradients(t + 1);
+        let step = Step::new(0.01).loss(2.0 - (t % 7) as f64 * 0.1);
+        let progress = s.step(step, |b| Some(View::F32(&g[b as usize])), &mut views(&mut q)).unwrap();
+        if progress == Progress::Pending {
+            pending += 1;
+            assert_eq!(s.begin(step), Err(Error::Pending));
+            assert_eq!(s.wanted(), Err(Error::Pending));
+            assert_eq!(s.freeze(0), Err(Error::Pending));
+            assert_eq!(s.poll(), Ok(Progress::Pending));
+        }
+        s.wait().unwrap();
+    }
+    assert!(pending >= 7, "{pending}");
+    assert_eq!(bits(&p), bits(&q));
+    assert_eq!(o.save().unwrap(), s.save().unwrap());
+}
+
+#[test]
+fn a_step_without_decision_or_switch_reads_and_allocates_nothing_and_is_one_submission() {
+    let config = Config { policy: Policy::BlockLlm(Trigger::Period(1000)), ..config() };
+    let (mut s, mut q) = (Optimizer::new(Slow::default(), &specs(), config).unwrap(), parameters());
+    run(&mut s, &mut q, 0..2);
+    let before = (s.backend().allocations, s.backend().reads, s.backend().submissions);
+    run(&mut s, &mut q, 2..12);
+    let after = (s.backend().allocations, s.backend().reads, s.backend().submissions);
+    assert_eq!((after.0 - before.0, after.1 - before.1, after.2 - before.2), (0, 0, 10));
+}
+
+#[test]
+fn a_backend_error_in_mid_step_poisons_until_a_restore() {
+    let (mut s, mut q) = (Optimizer::new(Slow::default(), &specs(), config()).unwrap(), parameters());
+    run(&mut s, &mut q, 0..11);
+    let (saved, good) = (s.save().unwrap(), q.clone());
+    let active = s.active().regions[0].block;
+    s.backend_mut().fails_at = Some(active);
+    let g = gradients(12);
+    let failed = s.step(Step::new(0.01), |b| Some(View::F32(&g[b as usize])), &mut views(&mut q));
+    assert_eq!(failed, Err(Error::Backend { operation: "step", error: Lost }));
+    s.backend_mut().fails_at = None;
+    assert_eq!(s.begin(Step::new(0.01)), Err(Error::Poisoned));
+    assert_eq!(s.poll(), Err(Error::Poisoned));
+    assert!(s.save().is_err());
+    s.restore(&saved).unwrap();
+    q = good;
+    run(&mut s, &mut q, 11..40);
+    let (mut o, mut p) = (optimizer(config()), parameters());
+    run(&mut o, &mut p, 0..40);
+    assert_eq!(bits(&p), bits(&q));
+}
+
+#[test]
+fn a_lost_device_while_a_decision_is_read_is_an_error_not_zeros() {
+    let (mut s, mut q) = (Optimizer::new(Slow { latency: 2, ..Slow::default() }, &specs(), config()).unwrap(), parameters());
+    let g = gradients(1);
+    assert_eq!(s.step(Step::new(0.01), |b| Some(View::F32(&g[b as usize])), &mut views(&mut q)), Ok(Progress::Pending));
+    s.backend_mut().lost = true;
+    assert_eq!(s.poll(), Err(Error::Backend { operation: "read a decision", error: Lost }));
+    assert_eq!(s.poll(), Err(Error::Poisoned));
+
+}
+
+#[test]
+fn forcing_before_the_table_is_full_is_an_error_and_the_step_stands_a3_3() {
+    let config = Config { inactive: Inactive::Frozen, probes_per_step: Some(1), policy: Policy::BlockLlm(Trigger::Period(1000)), ..config() };
+    let (mut o, mut p) = (optimizer(config), parameters());
+    o.force_decision().unwrap();
+    let g = gradients(1);
+    let before = bits(&p);
+    let _ = o.step(Step::new(0.01), |b| Some(View::F32(&g[b as usize])), &mut views(&mut p)).unwrap();
+    assert!(matches!(o.wait(), Err(Error::Void { units: 1.., .. })));
+    assert_ne!(bits(&p), before, "the step stands");
+    assert_eq!((o.steps(), o.decisions()), (1, 0));
+    run(&mut o, &mut p, 1..8);
+    assert_eq!(o.decisions(), 0, "the request is dropped");
+    o.force_decision().unwrap();
+    run(&mut o, &mut p, 8..9);
+    assert_eq!(o.decisions(), 1);
+    assert!(matches!(o.report().unwrap().decision, Some(Decision::Switch)));
+}
+
+#[test]
+fn full_makes_no_decisions() {
+    let mut o = optimizer(Config::adamw());
+    assert_eq!(o.force_decision(), Err(Error::NoDecisions));
+}
+
+#[test]
+fn a_block_thawed_under_full_is_active_at_once_and_may_grow_the_arena_a5_6() {
+    let mut specs = specs();
+    specs[2].frozen = true;
+    let mut o = Optimizer::new(Reference::<Slices>::default(), &specs, Config::adamw()).unwrap();
+    let mut p = parameters();
+    assert_eq!(o.memory().moments, 2 * 4 * (254 - 90));
+    run(&mut o, &mut p, 0..3);
+    o.thaw(2).unwrap();
+    assert_eq!(o.memory().moments, 2 * 4 * 254);
+    // A twin in which the block was there all along, but had no gradient so far.
+    let mut twin = Optimizer::new(Reference::<Slices>::default(), &specs[2..3].iter().map(|s| BlockSpec { frozen: false, ..s.clone() }).collect::<Vec<_>>(), Config::adamw()).unwrap();
+    let mut q = vec![parameters()[2].clone()];
+    run(&mut o, &mut p, 3..8);
+    for t in 3..8 {
+        let g = gradients(t + 1);
+        let _ = twin.step(Step::new(0.01), |_| Some(View::F32(&g[2])), &mut views(&mut q)).unwrap();
+        twin.wait().unwrap();
+    }
+    assert_eq!(bits(&p[2..3]), bits(&q), "t and moments start at zero");
+    let mut whole = optimizer(Config::adamw());
+    let mut r = parameters();
+    run(&mut whole, &mut r, 0..8);
+    assert_eq!(bits(&p[..2]), bits(&r[..2]), "the others are untouched by it");
+}
+
+#[test]
+fn thawing_an_always_active_block_that_does_not_fit_is_an_error_a1_1() {
+    let mut specs = specs();
+    specs[2] = specs[2].clone().frozen().always_active();
+    let mut o = Optimizer::new(Reference::<Slices>::default(), &specs, Config { sparsity: 0.8, ..config() }).unwrap();
+    assert_eq!(o.thaw(2), Err(Error::Budget { always_active: 90, budget: o.budget() }));
+    assert!(o.blocks().spec(2).frozen);
+}
+
+#[test]
+fn configurations_out_of_range_are_named() {
+    let field = |config: Config| match Optimizer::new(Reference::<Slices>::default(), &specs(), config).err() {
+        Some(Error::Config { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    let base = config;
+    assert_eq!(field(Config { sparsity: 1.0, ..base() }), "sparsity");
+    assert_eq!(field(Config { sparsity: f64::NAN, ..base() }), "sparsity");
+    assert_eq!(field(Config { patience: 0, ..base() }), "patience");
+    assert_eq!(field(Config { betas: [0.9, 1.0], ..base() }), "beta");
+    assert_eq!(field(Config { eps: -1e-8, ..base() }), "eps");
+    assert_eq!(field(Config { eps: 1e-60, ..base() }), "eps");
+    assert_eq!(field(Config { weight_decay: f64::INFINITY, ..base() }), "weight_decay");
+    assert_eq!(field(Config { clip: Some(0.0), ..base() }), "clip");
+    assert_eq!(field(Config { guard_limit: 0, ..base() }), "guard_limit");
+    assert_eq!(field(Config { probes_per_step: Some(0), ..base() }), "probes_per_step");
+    assert_eq!(field(Config { mask: MaskKind::Tile(0), ..base() }), "tile");
+    assert_eq!(field(Config { inactive: Inactive::SignSgd(-1.0), ..base() }), "sign scale");
+    assert_eq!(field(Config { policy: Policy::BlockLlm(Trigger::Period(0)), ..base() }), "period");
+}
+
+#[test]
+fn bad_blocks_are_named() {
+    let error = |specs: &[BlockSpec]| Optimizer::new(Reference::<Slices>::default(), specs, config()).err().unwrap();
+    let b = |name: &str| BlockSpec::new(name, [2, 5]);
+    assert_eq!(error(&[b("a"), b("a")]), Error::DuplicateName { block: "a".into() });
+    assert_eq!(error(&[]), Error::NothingToTrain);
+    assert_eq!(error(&[b("a").frozen(), BlockSpec::new("b", [0, 5])]), Error::NothingToTrain);
+    let mixed = Error::MixedComputeTypes { block: "b".into(), dtype: DType::F64, compute: DType::F32 };
+    assert_eq!(error(&[b("a"), b("b").dtype(DType::F64)]), mixed);
+    assert!(matches!(error(&[b("a").scales(f64::NAN, 1.0)]), Error::Config { field: "lr scale", .. }));
+    assert!(matches!(error(&[b("a").dtype(DType::U32)]), Error::Config { field: "dtype", .. }));
+}
+
+#[test]
+fn a_streak_of_skips_is_an_error_that_stops_nothing_a6_4() {
+    let config = Config { guard_limit: 3, inactive: Inactive::Frozen, ..config() };
+    let (mut o, mut p) = (optimizer(config), parameters());
+    run(&mut o, &mut p, 0..2);
+    let before = bits(&p);
+    let nan: Vec<Vec<f32>> = SIZES.iter().map(|&n| vec![f32::NAN; n]).collect();
+    for streak in 1..=4 {
+        let _ = o.step(Step::new(0.01), |b| Some(View::F32(&nan[b as usize])), &mut views(&mut p)).unwrap();
+        o.wait().unwrap();
+        let report = o.report().unwrap();
+        assert!(report.skipped && report.streak == streak);
+        let error = report.check::<Never>().err();
+        assert_eq!(error, (streak >= 3).then_some(Error::GuardStreak { streak, limit: 3 }));
+    }
+    assert_eq!(bits(&p), before);
+    run(&mut o, &mut p, 6..7);
+    let report = o.report().unwrap();
+    assert_eq!((report.streak, report.skipped_total, report.streak_errors, report.applied), (0, 4, 2, 3));
+}
+
+#[test]
+fn half_precision_zero_gradients_change_nothing_a7_1() {
+    for dtype in [DType::F16, DType::Bf16] {
+        let specs = [BlockSpec::new("h", [1, 8]).dtype(dtype)];
+        let mut o = Optimizer::new(Reference::<Slices>::default(), &specs, Config::adamw()).unwrap();
+        let (zero16, zero_b) = ([half::f16::ZERO; 8], [half::bf16::ZERO; 8]);
+        let (mut p16, mut p_b) = ([half::f16::from_f32(0.3); 8], [half::bf16::from_f32(0.3); 8]);
+        for _ in 0..3 {
+            let (g, p) = match dtype {
+                DType::F16 => (View::F16(&zero16), ViewMut::F16(&mut p16)),
+                _ => (View::Bf16(&zero_b), ViewMut::Bf16(&mut p_b)),
+            };
+            let _ = o.step(Step::new(0.01), |_| Some(g), &mut [(0, p)]).unwrap();
+            o.wait().unwrap();
+        }
+        assert_eq!(p16, [half::f16::from_f32(0.3); 8]);
+        assert_eq!(p_b, [half::bf16::from_f32(0.3); 8]);
+    }
+}
+
+#[test]
+fn half_precision_moves_by_the_f32_update_rounded_once_a7_1() {
+    let specs = [BlockSpec::new("h", [1, 16]).dtype(DType::Bf16)];
+    let mut o = Optimizer::new(Reference::<Slices>::default(), &specs, Config::adamw()).unwrap();
+    let g: Vec<f32> = (0..16).map(|i| noise(1, 0, i)).collect();
+    let mut p: Vec<half::bf16> = (0..16).map(|i| half::bf16::from_f32(noise(2, 0, i))).collect();
+    let mut wide: Vec<f32> = p.iter().map(|x| x.to_f32()).collect();
+    let _ = o.step(Step::new(0.05), |_| Some(View::F32(&g)), &mut [(0, ViewMut::Bf16(&mut p))]).unwrap();
+    let mut twin = Optimizer::new(Reference::<Slices>::default(), &[BlockSpec::new("h", [1, 16])], Config::adamw()).unwrap();
+    let _ = twin.step(Step::new(0.05), |_| Some(View::F32(&g)), &mut [(0, ViewMut::F32(&mut wide))]).unwrap();
+    assert_eq!(p, wide.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_memory_report_is_what_buffers_hold_and_never_more_than_the_budget() {
+    let (mut o, mut p) = (optimizer(config()), parameters());
+    for t in 0..30 {
+        run(&mut o, &mut p, t..t + 1);
+        let m = o.memory();
+        assert_eq!((m.moments, m.packed_gradients), (8 * o.budget(), 4 * o.budget()));
+        assert!(o.active().coordinates() <= o.budget());
+        let masked = o.current().regions.iter().filter(|r| r.masked());
+        let words: usize = masked.map(|r| r.n.div_ceil(32) + r.n.div_ceil(512)).sum();
+        assert_eq!(m.masks, 4 * words);
+        assert_eq!(m.gradients_total, 4 * SIZES.iter().sum::<usize>());
+        assert_eq!(m.gradients.iter().map(|g| g.1).sum::<usize>(), m.gradients_total);
+    }
+}

@@ -1,0 +1,253 @@
+//! Records: exact resume, matching by name, and everything that can be wrong with a file.
+#![cfg(feature = "safetensors")]
+#![allow(missing_docs)]
+
+mod common;
+
+use blockllm::record::file::{self, FileError, from_bytes, to_bytes};
+use blockllm::record::{Leaf, LeafType};
+use blockllm::{Across, BlockSpec, Config, Decay, Error, Fill, Inactive, MaskKind, Optimizer, Policy, ProbeOrder, Record, Reference, Slices, Step, Trigger, View};
+use common::*;
+use std::io::{self, Write};
+
+type Never = blockllm::reference::HostError<std::convert::Infallible>;
+
+fn config() -> Config {
+    Config { sparsity: 0.6, patience: 3, policy: Policy::BlockLlm(Trigger::Period(4)), seed: 5, ..Config::default() }
+}
+
+/// A good part of what can be chosen.
+fn configs() -> Vec<Config> {
+    let base = Config { weight_decay: 0.02, clip: Some(3.0), ..config() };
+    let frozen = Config { inactive: Inactive::Frozen, probes_per_step: Some(2), ..base.clone() };
+    vec![
+        base.clone(),
+        Config { across: Across::Reset, ..base.clone() },
+        Config { mask: MaskKind::Tile(8), fill: Fill::Uniform, ..base.clone() },
+        frozen.clone(),
+        Config { policy: Policy::BlockLlm(Trigger::Patience), probe_order: ProbeOrder::Random, ..frozen.clone() },
+        Config { fill: Fill::Whole, across: Across::Reset, decay: Decay::L2, ..frozen },
+        Config { policy: Policy::Full, sparsity: 0.0, ..base },
+    ]
+}
+
+/// Steps some of which are skipped, so that switches are delayed.
+fn drive(o: &mut Optimizer<Reference>, p: &mut [Vec<f32>], t: u64) {
+    let mut g = gradients(t + 1);
+    if mix(t).is_multiple_of(5) {
+        g.iter_mut().for_each(|g| g[0] = f32::INFINITY);
+    }
+    let step = Step { lr: 0.01, loss: Some(2.0 - (t % 5) as f64 * 0.1), inv_loss_scale: 0.5 };
+    let _ = o.step(step, |b| Some(View::F32(&g[b as usize])), &mut views(p)).unwrap();
+    o.wait().unwrap();
+}
+
+#[test]
+fn a_run_cut_anywhere_goes_on_to_the_bit() {
+    for config in configs() {
+        let (mut o, mut p) = (optimizer(config.clone()), parameters());
+        let (mut records, mut params) = (vec![], vec![]);
+        for t in 0..40 {
+            records.push(to_bytes(&o.save().unwrap()).unwrap());
+            params.push(p.clone());
+            drive(&mut o, &mut p, t);
+        }
+        let end = (bits(&p), o.save().unwrap());
+        for cut in 0..40 {
+            let (mut again, mut q) = (optimizer(config.clone()), params[cut].clone());
+            // Another run's leftovers must not matter.
+            drive(&mut again, &mut parameters(), 3);
+            again.restore(&from_bytes(&records[cut]).unwrap()).unwrap();
+            (cut as u64..40).for_each(|t| drive(&mut again, &mut q, t));
+            assert!((bits(&q), again.save().unwrap()) == end, "cut at {cut}, {config:?}");
+        }
+    }
+}
+
+fn trained() -> (Optimizer<Reference>, Vec<Vec<f32>>) {
+    let (mut o, mut p) = (optimizer(config()), parameters());
+    run(&mut o, &mut p, 0..13);
+    (o, p)
+}
+
+#[test]
+fn every_altered_byte_and_every_cut_is_noticed() {
+    let bytes = to_bytes(&trained().0.save().unwrap()).unwrap();
+    let good = from_bytes(&bytes).unwrap();
+    for i in 0..bytes.len() {
+        for flip in [1u8, 0x2a, 0x80] {
+            let mut altered = bytes.clone();
+            altered[i] ^= flip;
+            assert!(from_bytes(&altered).is_err(), "byte {i} ^ {flip:#x}");
+        }
+        assert!(from_bytes(&bytes[..i]).is_err(), "cut at {i}");
+    }
+    assert!(from_bytes(&[bytes.clone(), vec![0]].concat()).is_err());
+    assert_eq!(good, trained().0.save().unwrap());
+}
+
+#[test]
+fn foreign_and_newer_files_are_named_for_what_they_are() {
+    let message = |bytes: &[u8]| from_bytes(bytes).unwrap_err().to_string();
+    assert!(message(b"once upon a time").starts_with("not a whole record"));
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::U8, vec![2], &[1, 2]).unwrap();
+    let foreign = safetensors::serialize([("x", view)], None).unwrap();
+    assert!(message(&foreign).contains("not written by this crate"), "{}", message(&foreign));
+    let bytes = to_bytes(&trained().0.save().unwrap()).unwrap();
+    let text = b"format 1";
+    let at = bytes.windows(text.len()).position(|w| w == text).unwrap();
+    let mut newer = bytes;
+    newer[at + text.len() - 1] = b'7';
+    assert!(message(&newer).contains("format 7, this crate reads 1"), "{}", message(&newer));
+}
+
+/// The error of restoring an altered record, which must change nothing.
+fn refuses(alter: impl Fn(&mut Vec<Leaf>)) -> (String, String) {
+    let (mut o, _) = trained();
+    let before = o.save().unwrap();
+    let mut leaves = before.clone().into_leaves();
+    alter(&mut leaves);
+    let error = o.restore(&Record::from_leaves(leaves)).unwrap_err();
+    assert_eq!(o.save().unwrap(), before, "a refused record changed the optimizer");
+    match error {
+        Error::Record { leaf, problem } => (leaf, problem),
+        other => panic!("{other}"),
+    }
+}
+
+fn named<'a>(leaves: &'a mut [Leaf], name: &str) -> &'a mut Leaf {
+    leaves.iter_mut().find(|l| l.name.starts_with(name)).unwrap()
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_the_optimizer_is_as_it_was() {
+    for leaf in ["format", "config", "host", "losses", "cursor", "flags", "block/w3", "m/", "v/", "mask/"] {
+        let (named_leaf, problem) = refuses(|l| l.retain(|x| !x.name.starts_with(leaf)));
+        assert!(named_leaf.starts_with(leaf) && problem == "is missing", "{leaf}: {named_leaf} {problem}");
+    }
+    let set = |name: &'static str, word: usize, to: u64| move |l: &mut Vec<Leaf>| named(l, name).data[8 * word..8 * word + 8].copy_from_slice(&to.to_le_bytes());
+    assert_eq!(refuses(set("format", 0, 2)).1, "version [2], this crate reads 1");
+    assert!(refuses(set("host", 6, 1)).1.starts_with("its budget is 1"));
+    assert!(refuses(set("host", 3, 0)).1.contains("losses do not fit"));
+    assert!(refuses(set("block/w2", 1, 91)).1.contains("its shape is [1, 91], here it is [1, 90]"));
+    assert!(refuses(set("block/w2", 2, 4)).1.contains("element type"));
+    assert!(refuses(set("block/w2", 4, 91)).1.contains("91 active coordinates of 90"));
+    assert!(refuses(set("block/w2", 11, 91)).1.contains("another group"));
+    let (leaf, problem) = refuses(|l| named(l, "block/w4").name = "block/other".into());
+    assert!(leaf.starts_with("block/"), "{leaf}: {problem}");
+    assert!(refuses(|l| named(l, "cursor").data = b"nobody".to_vec()).1.contains("no unit is named nobody"));
+    let (leaf, problem) = refuses(|l| named(l, "m/").dtype = LeafType::U32);
+    assert!(leaf.starts_with("m/") && problem == "holds U32, not F32");
+    assert!(refuses(|l| drop(named(l, "v/").data.drain(..4))).1.contains("elements, not"));
+    assert!(refuses(|l| named(l, "mask/").data[0] ^= 1).1.starts_with("not a mask of at most"));
+}
+
+#[test]
+fn another_configuration_is_refused_by_its_field() {
+    let record = trained().0.save().unwrap();
+    let problem = |config: Config| match optimizer(config).restore(&record) {
+        Err(Error::Record { leaf, problem }) if leaf == "config" => problem,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(problem(Config { seed: 6, ..config() }), "the record was made with seed = 5, here it is seed = 6");
+    assert!(problem(Config { across: Across::Reset, ..config() }).contains("across = Carry"));
+    assert!(problem(Config { betas: [0.9, 0.99], ..config() }).contains("betas = [0.9, 0.999]"));
+}
+
+#[test]
+fn blocks_are_matched_by_name_not_by_position() {
+    // Without clipping, ties or draws nothing depends on the order of blocks.
+    let config = Config { clip: None, ..config() };
+    let (mut o, mut p) = (optimizer(config.clone()), parameters());
+    run(&mut o, &mut p, 0..13);
+    let record = o.save().unwrap();
+    let order = [3usize, 0, 5, 1, 4, 2];
+    let specs: Vec<BlockSpec> = order.iter().map(|&i| specs()[i].clone()).collect();
+    let mut other = Optimizer::new(Reference::<Slices>::default(), &specs, config).unwrap();
+    other.restore(&record).unwrap();
+    let mut q: Vec<Vec<f32>> = order.iter().map(|&i| p[i].clone()).collect();
+    for t in 13..40 {
+        run(&mut o, &mut p, t..t + 1);
+        let g = gradients(t + 1);
+        let step = Step::new(0.01).loss(2.0 - (t % 7) as f64 * 0.1);
+        let _ = other.step(step, |b| Some(View::F32(&g[order[b as usize]])), &mut views(&mut q)).unwrap();
+        other.wait().unwrap();
+    }
+    for (i, q) in order.iter().zip(&q) {
+        assert_eq!(bits(&p[*i..*i + 1]), bits(std::slice::from_ref(q)), "block w{i}");
+    }
+    assert!(o.decisions() > 5);
+}
+
+#[test]
+fn a_renamed_or_regrouped_block_is_named() {
+    let record = trained().0.save().unwrap();
+    let error = |change: &dyn Fn(&mut BlockSpec)| {
+        let mut specs = specs();
+        change(&mut specs[1]);
+        let mut o = Optimizer::new(Reference::<Slices>::default(), &specs, config()).unwrap();
+        o.restore(&record).unwrap_err().to_string()
+    };
+    assert_eq!(error(&|s| s.name = "new".into()), "record: block/w1: no block here has this name");
+    assert_eq!(error(&|s| s.group = Some("g".into())), "record: block/w1: it was in another group");
+    assert_eq!(error(&|s| s.shape = [7, 1]), "record: block/w1: its shape is [1, 7], here it is [7, 1]");
+}
+
+#[test]
+fn a_failing_disk_leaves_the_old_file_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.safetensors");
+    let (mut o, mut p) = trained();
+    file::save(&path, &o.save().unwrap()).unwrap();
+    let old = std::fs::read(&path).unwrap();
+    run(&mut o, &mut p, 13..20);
+    let new = to_bytes(&o.save().unwrap()).unwrap();
+    for n in [0, 1, new.len() / 2, new.len() - 1] {
+        let error = file::replace(&path, |f| {
+            f.write_all(&new[..n])?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert!(matches!(error, Err(FileError::Io { operation: "write", .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), old);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a leftover after {n} bytes");
+    }
+    assert_eq!(file::load(&path).unwrap(), from_bytes(&old).unwrap());
+    let missing = file::save(&folder.path().join("no/such/folder"), &o.save().unwrap()).unwrap_err().to_string();
+    assert!(missing.starts_with("create "), "{missing}");
+}
+
+#[cfg(unix)]
+#[test]
+fn saving_over_the_loaded_file_also_through_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("run"), folder.path().join("link"));
+    let (mut o, mut p) = trained();
+    file::save(&path, &o.save().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    o.restore(&file::load(&link).unwrap()).unwrap();
+    run(&mut o, &mut p, 13..14);
+    let saved = o.save().unwrap();
+    file::save(&link, &saved).unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(file::load(&path).unwrap(), saved);
+    std::thread::scope(|s| (0..2).for_each(|_| drop(s.spawn(|| (0..20).for_each(|_| file::save(&path, &saved).unwrap())))));
+    assert_eq!(file::load(&path).unwrap(), saved);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn the_streak_of_skips_survives_a6_4() {
+    let config = Config { guard_limit: 25, ..config() };
+    let nan: Vec<Vec<f32>> = SIZES.iter().map(|&n| vec![f32::NAN; n]).collect();
+    let skip = |o: &mut Optimizer<Reference>, p: &mut [Vec<f32>]| {
+        let _ = o.step(Step::new(0.01), |b| Some(View::F32(&nan[b as usize])), &mut views(p)).unwrap();
+        o.wait().unwrap();
+        o.report().unwrap().check::<Never>().err()
+    };
+    let (mut o, mut p) = (optimizer(config.clone()), parameters());
+    assert!((0..24).all(|_| skip(&mut o, &mut p).is_none()));
+    let mut again = optimizer(config);
+    again.restore(&o.save().unwrap()).unwrap();
+    assert_eq!(skip(&mut again, &mut p), Some(Error::GuardStreak { streak: 25, limit: 25 }));
+    assert_eq!(again.report().unwrap().skipped_total, 25);
+}
