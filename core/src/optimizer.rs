@@ -17,6 +17,7 @@ use crate::backend::{Arena, Backend, Wanted, flag, norm};
 use crate::block::{BlockId, BlockSpec, Blocks};
 use crate::config::Config;
 use crate::error::Error;
+use crate::fill::Sized;
 use crate::moments::ActiveSet;
 use crate::patience::LossEntry;
 use crate::policy::Policy;
@@ -27,10 +28,9 @@ use crate::tensor::{DType, View};
 use alloc::vec::Vec;
 
 /// What a step's host side came to; the report adds what the device knows.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 struct LastStep {
-    active_blocks: usize,
-    active_coordinates: usize,
+    active: Vec<Sized>,
     loss: LossEntry,
     reason: Option<Reason>,
     decision: Option<Decision>,
@@ -93,7 +93,7 @@ impl<B: Backend> Optimizer<B> {
         let empty = EMPTY_ROW.repeat(units);
         backend.write(&mut arena.table, 0, View::F64(&empty)).map_err(device::<B>("allocate the arena"))?;
         backend.submit().map_err(device::<B>("allocate the arena"))?;
-        let last = LastStep { active_blocks: 0, active_coordinates: 0, loss: LossEntry::None, reason: None, decision: None, switched: false };
+        let last = LastStep { active: Vec::new(), loss: LossEntry::None, reason: None, decision: None, switched: false };
         let mut new = Self { backend, arena, capacity, selection, phase: Phase::Idle, arrived: Vec::new(), last, report: None };
         new.reset_arrivals();
         Ok(new)
@@ -248,15 +248,15 @@ impl<B: Backend> Optimizer<B> {
             return Ok(None);
         }
         self.report = None;
-        let l = self.last;
+        let l = &self.last;
         let mut report = StepReport {
             step: self.selection.step,
-            active_blocks: l.active_blocks,
-            active_coordinates: l.active_coordinates,
+            active: l.active.clone(),
             loss: l.loss,
             reason: l.reason,
             decision: l.decision,
             decisions: self.selection.decisions,
+            visits: self.selection.visits.clone(),
             switched: l.switched,
             guard_limit: self.selection.config.guard_limit,
             skipped: false,

@@ -44,10 +44,8 @@ impl MemoryReport {
 pub struct StepReport {
     /// The step's number, from 1.
     pub step: u64,
-    /// Blocks with active coordinates in it.
-    pub active_blocks: usize,
-    /// Active coordinates in it. A short tile may hold fewer (A4.5).
-    pub active_coordinates: usize,
+    /// Its active blocks and their active coordinates, by block. A short tile may hold fewer (A4.5).
+    pub active: Vec<(BlockId, usize)>,
     /// What became of its loss.
     pub loss: LossEntry,
     /// Why it was deciding, if it was.
@@ -56,6 +54,8 @@ pub struct StepReport {
     pub decision: Option<Decision>,
     /// Decisions so far.
     pub decisions: u64,
+    /// By unit, the decisions that selected it.
+    pub visits: Vec<u64>,
     /// It was the first applied step of its set.
     pub switched: bool,
     /// It changed no active coordinate: a gradient was not finite, or its square (A6.4).
@@ -82,6 +82,11 @@ pub struct StepReport {
 }
 
 impl StepReport {
+    /// Active coordinates.
+    pub fn active_coordinates(&self) -> usize {
+        self.active.iter().map(|a| a.1).sum()
+    }
+
     pub(crate) fn read(&mut self, flags: &[u32], norms: &[f64]) {
         self.skipped = flags[flag::SKIP] != 0;
         self.skipped_total = flags[flag::SKIPPED];

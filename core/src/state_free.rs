@@ -87,4 +87,14 @@ mod tests {
         update::<_, _, f32>(&mut p, &[-0.5f32], |_| false, &Hyper { decay: Decay::L2, ..h }, Scales::default());
         assert_eq!(p, [0.75]);
     }
+
+    #[test]
+    fn the_step_is_one_product_rounded_once_a6_7() {
+        let (lr, scale) = (0.1f64, 0.3f64);
+        assert_ne!((lr * scale) as f32, lr as f32 * scale as f32, "numbers that tell the two apart");
+        let h = Hyper { lr, sign_scale: Some(scale), ..HYPER };
+        let mut p = [0.0f32];
+        update::<_, _, f32>(&mut p, &[-1.0f32], |_| false, &h, Scales::default());
+        assert_eq!(p[0].to_bits(), ((lr * scale) as f32).to_bits());
+    }
 }

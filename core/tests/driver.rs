@@ -363,3 +363,93 @@ fn the_memory_report_is_what_buffers_hold_and_never_more_than_the_budget() {
         assert_eq!(m.gradients.iter().map(|g| g.1).sum::<usize>(), m.gradients_total);
     }
 }
+
+#[test]
+fn eps_zero_and_no_gradient_leave_a_weight_where_it_is_a6_1() {
+    let config = Config { eps: 0.0, ..Config::adamw() };
+    let mut o = Optimizer::new(Reference::<Slices>::default(), &[BlockSpec::new("w", [1, 3])], config).unwrap();
+    let mut p = [vec![1.0f32, 2.0, 3.0]];
+    let _ = o.step(Step::new(0.5), |_| Some(View::F32(&[0.0, -0.0, 1.0])), &mut views(&mut p)).unwrap();
+    assert_eq!(p[0], [1.0, 2.0, 2.5]);
+}
+
+/// Rows of the score table by block: sum of squares, coordinates, step.
+fn rows(o: &mut Optimizer<Reference>) -> Vec<[f64; 3]> {
+    let saved = o.save().unwrap();
+    let row = |name: &str| {
+        let words: Vec<u64> = saved.get(&format!("block/{name}")).unwrap().data.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+        [13, 14, 15].map(|i| f64::from_bits(words[i]))
+    };
+    o.blocks().specs.iter().map(|s| row(&s.name)).collect()
+}
+
+#[test]
+fn a_cut_group_is_idle_and_scored_only_when_probed_a2_5() {
+    // Groups of two blocks of 10; room for 25 coordinates cuts one of them.
+    let specs: Vec<BlockSpec> = (0..8).map(|i| BlockSpec::new(format!("b{i}"), [1, 10]).group(format!("g{}", i / 2))).collect();
+    let config = Config {
+        sparsity: 1.0 - 25.0 / 80.0,
+        policy: Policy::BlockLlm(Trigger::Period(1)),
+        inactive: Inactive::Frozen,
+        probes_per_step: Some(1),
+        ..config()
+    };
+    let mut o = Optimizer::new(Reference::<Slices>::default(), &specs, config).unwrap();
+    assert_eq!(o.budget(), 25);
+    let mut p = vec![vec![0.5f32; 10]; 8];
+    let mut cut_and_not_probed = 0;
+    for t in 1..=40 {
+        let active: Vec<u32> = o.active().regions.iter().map(|r| r.block).collect();
+        let probes = o.probes().to_vec();
+        let g: Vec<Vec<f32>> = (0..8).map(|b| (0..10).map(|i| noise(t, b, i)).collect()).collect();
+        let _ = o.step(Step::new(0.01), |b| Some(View::F32(&g[b as usize])), &mut views(&mut p)).unwrap();
+        o.wait().unwrap();
+        let rows = rows(&mut o);
+        for u in 0..4u32 {
+            let whole = [2 * u, 2 * u + 1].iter().all(|b| active.contains(b));
+            let scored = rows[2 * u as usize][2] == t as f64;
+            assert_eq!(scored, whole || probes.contains(&u), "step {t}, unit {u}");
+            cut_and_not_probed += u32::from(active.contains(&(2 * u)) && !whole && !probes.contains(&u));
+        }
+    }
+    assert!(cut_and_not_probed > 0);
+    assert!(o.decisions() > 20);
+}
+
+#[test]
+fn the_rms_score_does_not_favour_large_blocks_a2_1() {
+    // A large block of small gradients against a small one of larger gradients.
+    let specs = [BlockSpec::new("large", [1, 100]), BlockSpec::new("small", [1, 4])];
+    let chosen = |score| {
+        let config = Config { score, sparsity: 1.0 - 4.0 / 104.0, visit_bias: blockllm::VisitBias::None, ..config() };
+        let mut o = Optimizer::new(Reference::<Slices>::default(), &specs, config).unwrap();
+        let mut p = [vec![0.5f32; 100], vec![0.5; 4]];
+        let g = [vec![0.1f32; 100], vec![0.4; 4]];
+        for _ in 0..4 {
+            let _ = o.step(Step::new(0.01), |b| Some(View::F32(&g[b as usize])), &mut views(&mut p)).unwrap();
+            o.wait().unwrap();
+        }
+        assert_eq!(o.decisions(), 1);
+        o.active().regions[0].block
+    };
+    assert_eq!(chosen(blockllm::ScoreKind::GradientNorm), 0);
+    assert_eq!(chosen(blockllm::ScoreKind::GradientRms), 1);
+}
+
+#[test]
+fn freezing_the_only_active_block_leaves_an_empty_set_a5_6() {
+    let config = Config { sparsity: 1.0 - 90.0 / 254.0, inactive: Inactive::Frozen, fill: blockllm::Fill::Whole, ..config() };
+    let mut specs = specs();
+    (0..6).filter(|&b| b != 2).for_each(|b| specs[b].frozen = true);
+    let mut o = Optimizer::new(Reference::<Slices>::default(), &specs, Config { sparsity: 0.0, ..config }).unwrap();
+    let mut p = parameters();
+    run(&mut o, &mut p, 0..2);
+    o.freeze(2).unwrap();
+    assert!(o.wanted().unwrap().is_empty() && o.current().regions.is_empty());
+    let before = bits(&p);
+    run(&mut o, &mut p, 2..9);
+    assert_eq!(bits(&p), before);
+    o.thaw(2).unwrap();
+    run(&mut o, &mut p, 9..20);
+    assert_ne!(bits(&p), before);
+}

@@ -221,15 +221,10 @@ impl<B: Backend> Optimizer<B> {
 
     /// Closes a step: what it decided or switched is asked of the device.
     fn end(&mut self, open: &Open) -> Result<Progress, B> {
-        let set = self.selection.next_set();
-        self.last = LastStep {
-            active_blocks: set.regions.len(),
-            active_coordinates: set.coordinates(),
-            loss: open.loss,
-            reason: open.reason,
-            decision: None,
-            switched: false,
-        };
+        let mut active = core::mem::take(&mut self.last.active);
+        active.clear();
+        active.extend(self.selection.next_set().counts());
+        self.last = LastStep { active, loss: open.loss, reason: open.reason, decision: None, switched: false };
         let forced = self.selection.forced;
         let waiting = self.ask(open, forced);
         let waiting = self.poison_on_error("end a step", waiting)?;
