@@ -1,2 +1,56 @@
-//! Placeholder.
-fn main() {}
+//! The project's own chores: `cargo xtask setup`, `cargo xtask test`. `cargo xtask help` says more.
+
+mod arguments;
+mod need;
+mod run;
+mod setup;
+mod stage;
+mod summary;
+
+use arguments::{Command, Test};
+use stage::Stage;
+use std::process::ExitCode;
+use summary::{Ci, Done, Outcome, Summary};
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned());
+    match arguments::parse(arguments) {
+        Ok(Command::Help) => print!("{}", arguments::help()),
+        Ok(Command::Setup { extended }) => setup::install(&stage::all(extended)),
+        Ok(Command::Test(options)) => return test(&options),
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn test(options: &Test) -> ExitCode {
+    let stages = stage::chosen(options);
+    if options.setup {
+        setup::install(&stages);
+    }
+    let mut summary = Summary::default();
+    for stage in &stages {
+        let (done, ignored) = perform(stage);
+        println!("{done}");
+        summary.stages.push(done);
+        summary.ignored.extend(ignored);
+    }
+    let ci = Ci::from_environment();
+    print!("{}", summary.text(&ci));
+    if summary.is_good(&ci) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A stage's outcome, and the tests that it left out.
+fn perform(stage: &Stage) -> (Done, Vec<summary::Ignored>) {
+    println!("\n==> {}: {}", stage.name, stage.what);
+    let start = std::time::Instant::now();
+    let missing = stage.needs.iter().find(|n| !n.is_here());
+    let (outcome, ignored) = match missing {
+        Some(need) => (Outcome::Skipped(format!("{} is not installed ({})", need.name, need.install.join(" "))), Vec::new()),
+        None => run::commands(&stage.commands),
+    };
+    (Done { name: stage.name, outcome, seconds: start.elapsed().as_secs_f64() }, ignored)
+}
