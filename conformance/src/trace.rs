@@ -3,7 +3,9 @@
 use crate::golden::from_bits;
 use crate::host::Host;
 use crate::recipe::{Mode, chain, values};
-use blockllm::{Across, BlockSpec, Config, DType, Decay, Fill, Inactive, MaskKind, Policy, ProbeOrder, ScoreKind, Trigger, VisitBias};
+use blockllm::{
+    Across, BlockSpec, Config, DType, Decay, Fill, Inactive, MaskKind, Policy, ProbeOrder, ScoreKind, Trigger, VisitBias,
+};
 use serde_json::Value;
 
 /// A block of a trace: how it is registered, and what its gradients are like.

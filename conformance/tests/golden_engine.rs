@@ -34,7 +34,8 @@ impl Run {
     /// One event. Returns whether a forced decision was void.
     fn drive(&mut self, t: &Trace, event: &Value, drive: Drive) -> bool {
         let o = &mut self.optimizer;
-        let blocks = |key: &str| event[key].as_array().cloned().unwrap_or_default().into_iter().map(|b| b.as_u64().unwrap() as u32);
+        let blocks =
+            |key: &str| event[key].as_array().cloned().unwrap_or_default().into_iter().map(|b| b.as_u64().unwrap() as u32);
         blocks("freeze").for_each(|b| o.freeze(b).unwrap());
         blocks("thaw").for_each(|b| o.thaw(b).unwrap());
         if flag(&event["force"]) {

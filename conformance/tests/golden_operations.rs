@@ -78,7 +78,9 @@ fn golden_adam_within_the_bounds_of_a6_6() {
             let want = |name: &str| floats(&file, &format!("{key}.{name}.t{t}"));
             let saved = o.save().unwrap();
             let moment = |name: &str| match dtype {
-                DType::F64 => saved.get(name).unwrap().data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect::<Vec<_>>(),
+                DType::F64 => {
+                    saved.get(name).unwrap().data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect::<Vec<_>>()
+                }
                 _ => saved.get(name).unwrap().data.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
             };
             let (wp, wm, wv) = (want("param"), want("m"), want("v"));
@@ -160,7 +162,8 @@ fn golden_selection_traces() {
             let size = |&b: &usize| -> Sized { (b as u32, sizes[b]) };
             let mut active: Vec<Sized> = pinned.iter().map(size).collect();
             active.extend(fill(kind, MaskKind::Coordinate, ranked.iter().map(|&u| units[u as usize].iter().map(size)), room));
-            let want: Vec<Sized> = event["active"].as_array().unwrap().iter().map(|p| (indices(p)[0] as u32, indices(p)[1])).collect();
+            let want: Vec<Sized> =
+                event["active"].as_array().unwrap().iter().map(|p| (indices(p)[0] as u32, indices(p)[1])).collect();
             assert_eq!(active, want, "{at}: the active blocks in rank order");
             for (u, unit) in units.iter().enumerate() {
                 visits[u] += u64::from(unit.iter().any(|b| active.iter().any(|a| a.0 as usize == *b)));

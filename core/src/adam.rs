@@ -153,7 +153,9 @@ pub struct Packed<'a, F> {
 
 /// Updates the active coordinates of one block in place. `old` is the mask before a switch under `Carry`: what was not
 /// in it enters (A5.4).
-pub fn update<E: Element<F>, F: Real>(p: &mut [E], mask: Mask<'_>, old: Option<Mask<'_>>, packed: Packed<'_, F>, c: &Coefficients<F>) {
+pub fn update<E: Element<F>, F: Real>(
+    p: &mut [E], mask: Mask<'_>, old: Option<Mask<'_>>, packed: Packed<'_, F>, c: &Coefficients<F>,
+) {
     for (j, i) in mask.coordinates().enumerate() {
         let stays = old.is_none_or(|old| old.contains(i));
         let moments = stays.then(|| (packed.m[j], packed.v[j]));

@@ -44,7 +44,7 @@ impl SumOfSquares {
         self.leaves += 1;
         for _ in 0..self.leaves.trailing_zeros() {
             self.height -= 1;
-            sum = self.stack[self.height] + sum;
+            sum += self.stack[self.height]; // of two finite or infinite terms, either way round the same bits
         }
         self.stack[self.height] = sum;
         self.height += 1;

@@ -4,7 +4,10 @@
 mod common;
 
 use blockllm::error::Tensor;
-use blockllm::{Across, BlockSpec, Config, DType, Decision, Error, Inactive, MaskKind, Optimizer, Policy, Progress, Reference, Slices, Step, Trigger, View, ViewMut};
+use blockllm::{
+    Across, BlockSpec, Config, DType, Decision, Error, Inactive, MaskKind, Optimizer, Policy, Progress, Reference, Slices, Step,
+    Trigger, View, ViewMut,
+};
 use common::*;
 
 type Never = blockllm::reference::HostError<std::convert::Infallible>;
@@ -19,7 +22,10 @@ fn state(o: &mut Optimizer<Reference>, params: &[Vec<f32>]) -> (Vec<Vec<u32>>, b
 }
 
 /// The error of a call, which must change nothing.
-fn refuses(o: &mut Optimizer<Reference>, params: &mut Vec<Vec<f32>>, want: Error<Never>, call: impl FnOnce(&mut Optimizer<Reference>, &mut Vec<Vec<f32>>) -> Option<Error<Never>>) {
+fn refuses(
+    o: &mut Optimizer<Reference>, params: &mut Vec<Vec<f32>>, want: Error<Never>,
+    call: impl FnOnce(&mut Optimizer<Reference>, &mut Vec<Vec<f32>>) -> Option<Error<Never>>,
+) {
     let before = state(o, params);
     assert_eq!(call(o, params), Some(want));
     assert!(state(o, params) == before, "the call changed something");
@@ -36,7 +42,9 @@ fn a_bad_step_is_refused_and_changes_nothing() {
     let g = gradients(10);
     let ok = Step::new(0.01);
     let name = |b: usize| format!("w{b}");
-    refuses(&mut o, &mut p, Error::Step { field: "lr", value: f64::INFINITY }, |o, p| step_error(o, Step::new(f64::INFINITY), &g, p));
+    refuses(&mut o, &mut p, Error::Step { field: "lr", value: f64::INFINITY }, |o, p| {
+        step_error(o, Step::new(f64::INFINITY), &g, p)
+    });
     let bad = Step { inv_loss_scale: f64::NEG_INFINITY, ..ok };
     refuses(&mut o, &mut p, Error::Step { field: "inv_loss_scale", value: f64::NEG_INFINITY }, |o, p| step_error(o, bad, &g, p));
     refuses(&mut o, &mut p, Error::MissingGradient { block: name(5) }, |o, p| step_error(o, ok, &g[..5], p));
@@ -196,12 +204,16 @@ fn a_lost_device_while_a_decision_is_read_is_an_error_not_zeros() {
     s.backend_mut().lost = true;
     assert_eq!(s.poll(), Err(Error::Backend { operation: "read a decision", error: Lost }));
     assert_eq!(s.poll(), Err(Error::Poisoned));
-
 }
 
 #[test]
 fn forcing_before_the_table_is_full_is_an_error_and_the_step_stands_a3_3() {
-    let config = Config { inactive: Inactive::Frozen, probes_per_step: Some(1), policy: Policy::BlockLlm(Trigger::Period(1000)), ..config() };
+    let config = Config {
+        inactive: Inactive::Frozen,
+        probes_per_step: Some(1),
+        policy: Policy::BlockLlm(Trigger::Period(1000)),
+        ..config()
+    };
     let (mut o, mut p) = (optimizer(config), parameters());
     o.force_decision().unwrap();
     let g = gradients(1);
@@ -235,7 +247,12 @@ fn a_block_thawed_under_full_is_active_at_once_and_may_grow_the_arena_a5_6() {
     o.thaw(2).unwrap();
     assert_eq!(o.memory().moments, 2 * 4 * 254);
     // A twin in which the block was there all along, but had no gradient so far.
-    let mut twin = Optimizer::new(Reference::<Slices>::default(), &specs[2..3].iter().map(|s| BlockSpec { frozen: false, ..s.clone() }).collect::<Vec<_>>(), Config::adamw()).unwrap();
+    let mut twin = Optimizer::new(
+        Reference::<Slices>::default(),
+        &specs[2..3].iter().map(|s| BlockSpec { frozen: false, ..s.clone() }).collect::<Vec<_>>(),
+        Config::adamw(),
+    )
+    .unwrap();
     let mut q = vec![parameters()[2].clone()];
     run(&mut o, &mut p, 3..8);
     for t in 3..8 {
@@ -377,7 +394,8 @@ fn eps_zero_and_no_gradient_leave_a_weight_where_it_is_a6_1() {
 fn rows(o: &mut Optimizer<Reference>) -> Vec<[f64; 3]> {
     let saved = o.save().unwrap();
     let row = |name: &str| {
-        let words: Vec<u64> = saved.get(&format!("block/{name}")).unwrap().data.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+        let words: Vec<u64> =
+            saved.get(&format!("block/{name}")).unwrap().data.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
         [13, 14, 15].map(|i| f64::from_bits(words[i]))
     };
     o.blocks().specs.iter().map(|s| row(&s.name)).collect()

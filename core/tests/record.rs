@@ -6,7 +6,10 @@ mod common;
 
 use blockllm::record::file::{self, FileError, from_bytes, to_bytes};
 use blockllm::record::{Leaf, LeafType};
-use blockllm::{Across, BlockSpec, Config, Decay, Error, Fill, Inactive, MaskKind, Optimizer, Policy, ProbeOrder, Record, Reference, Slices, Step, Trigger, View};
+use blockllm::{
+    Across, BlockSpec, Config, Decay, Error, Fill, Inactive, MaskKind, Optimizer, Policy, ProbeOrder, Record, Reference, Slices,
+    Step, Trigger, View,
+};
 use common::*;
 use std::io::{self, Write};
 
@@ -125,7 +128,9 @@ fn what_does_not_fit_is_named_and_the_optimizer_is_as_it_was() {
         let (named_leaf, problem) = refuses(|l| l.retain(|x| !x.name.starts_with(leaf)));
         assert!(named_leaf.starts_with(leaf) && problem == "is missing", "{leaf}: {named_leaf} {problem}");
     }
-    let set = |name: &'static str, word: usize, to: u64| move |l: &mut Vec<Leaf>| named(l, name).data[8 * word..8 * word + 8].copy_from_slice(&to.to_le_bytes());
+    let set = |name: &'static str, word: usize, to: u64| {
+        move |l: &mut Vec<Leaf>| named(l, name).data[8 * word..8 * word + 8].copy_from_slice(&to.to_le_bytes())
+    };
     assert_eq!(refuses(set("format", 0, 2)).1, "version [2], this crate reads 1");
     assert!(refuses(set("host", 6, 1)).1.starts_with("its budget is 1"));
     assert!(refuses(set("host", 3, 0)).1.contains("losses do not fit"));

@@ -5,7 +5,9 @@ use blockllm::adam::Hyper;
 use blockllm::backend::{Arena, Backend, Moment, Work};
 use blockllm::moments::Region;
 use blockllm::reference::HostBuffer;
-use blockllm::{BackendError, BlockId, BlockSpec, Config, DType, ErrorKind, Info, MaskKind, Optimizer, Reference, Step, View, ViewMut};
+use blockllm::{
+    BackendError, BlockId, BlockSpec, Config, DType, ErrorKind, Info, MaskKind, Optimizer, Reference, Step, View, ViewMut,
+};
 use std::fmt;
 
 pub const SIZES: [usize; 6] = [40, 7, 90, 33, 64, 20];
@@ -153,7 +155,9 @@ impl Backend for Slow {
         done(self.up(|b| b.gather(a, r, g)))
     }
 
-    fn state_free(&mut self, a: &mut Arena<HostBuffer>, r: &Region, g: &View<'_>, p: &mut ViewMut<'_>, h: &Hyper) -> Result<(), Lost> {
+    fn state_free(
+        &mut self, a: &mut Arena<HostBuffer>, r: &Region, g: &View<'_>, p: &mut ViewMut<'_>, h: &Hyper,
+    ) -> Result<(), Lost> {
         done(self.up(|b| b.state_free(a, r, g, p, h)))
     }
 
@@ -169,7 +173,9 @@ impl Backend for Slow {
         done(self.up(|b| b.carry(a, moment, old, new)))
     }
 
-    fn update(&mut self, a: &mut Arena<HostBuffer>, r: &Region, old: Option<&Region>, p: &mut ViewMut<'_>, h: &Hyper) -> Result<(), Lost> {
+    fn update(
+        &mut self, a: &mut Arena<HostBuffer>, r: &Region, old: Option<&Region>, p: &mut ViewMut<'_>, h: &Hyper,
+    ) -> Result<(), Lost> {
         if self.fails_at == Some(r.block) {
             return Err(Lost);
         }
