@@ -1,0 +1,158 @@
+//! The command line.
+
+use crate::stage;
+
+/// What to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Print the help.
+    Help,
+    /// Install what the checks need.
+    Setup {
+        /// What the extended checks need too.
+        extended: bool,
+    },
+    /// Run the checks.
+    Test(Test),
+}
+
+/// How to run the checks.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Test {
+    /// Install what is missing first.
+    pub setup: bool,
+    /// Run what takes long too.
+    pub extended: bool,
+    /// These stages alone; all of them where it is empty.
+    pub only: Vec<String>,
+}
+
+/// Reads the arguments after the program's name.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let arguments: Vec<String> = arguments.collect();
+    if arguments.iter().any(|a| matches!(a.as_str(), "help" | "--help" | "-h")) {
+        return Ok(Command::Help);
+    }
+    let mut rest = arguments.iter().map(String::as_str);
+    match rest.next() {
+        None => Ok(Command::Help),
+        Some("setup") => setup(rest),
+        Some("test") => test(rest).map(Command::Test),
+        Some(other) => Err(format!("no command is called {other}: setup, test or help")),
+    }
+}
+
+fn setup<'a>(rest: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let mut extended = false;
+    for argument in rest {
+        match argument {
+            "--extended" => extended = true,
+            other => return Err(format!("setup does not know {other}: it takes --extended or nothing")),
+        }
+    }
+    Ok(Command::Setup { extended })
+}
+
+fn test<'a>(mut rest: impl Iterator<Item = &'a str>) -> Result<Test, String> {
+    let mut options = Test::default();
+    while let Some(argument) = rest.next() {
+        match argument {
+            "--setup" => options.setup = true,
+            "--extended" => options.extended = true,
+            "--only" => options.only.extend(stages(rest.next().unwrap_or_default())?),
+            other => match other.strip_prefix("--only=") {
+                Some(names) => options.only.extend(stages(names)?),
+                None => return Err(format!("test does not know {other}: it takes --setup, --extended and --only STAGE[,STAGE]")),
+            },
+        }
+    }
+    Ok(options)
+}
+
+fn stages(names: &str) -> Result<Vec<String>, String> {
+    let known: Vec<&str> = stage::all(true).iter().map(|s| s.name).collect();
+    let stage = |name: &str| match known.contains(&name) {
+        true => Ok(name.to_string()),
+        false => Err(format!("--only: no stage is called '{name}': {}", known.join(", "))),
+    };
+    names.split(',').map(str::trim).map(stage).collect()
+}
+
+/// The help.
+pub fn help() -> String {
+    let mut stages = String::new();
+    for s in stage::all(true) {
+        let mark = if s.extended { " (extended)" } else { "" };
+        stages += &format!("  {:14}{}{mark}\n", s.name, s.what);
+    }
+    format!(
+        "cargo xtask: the project's own chores
+
+  cargo xtask setup [--extended]
+      Installs what the checks need and is not here yet. What cannot be installed is reported; that is no failure.
+  cargo xtask test [--setup] [--extended] [--only STAGE[,STAGE]]
+      Runs the checks, one stage after another, also after one that failed. Prints the seconds of each.
+      --setup     installs what is missing first; without it nothing is installed, and a stage that lacks something
+                  is listed as SKIP
+      --extended  also what takes long: tests that are marked #[ignore], and the stages marked below
+      --only      these stages alone
+  cargo xtask help
+      Prints this.
+
+Stages:
+{stages}
+Where CI is set (CI=true), whatever is skipped fails the run, unless XTASK_ALLOWED_SKIPS names it: stages and ignored
+tests, separated by commas.
+
+Exit status: 0 all is well; 1 a stage failed, or something was skipped that may not be; 2 wrong arguments.
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(str::to_string))
+    }
+
+    #[test]
+    fn the_readmes_command() {
+        assert_eq!(parsed("test --setup"), Ok(Command::Test(Test { setup: true, ..Test::default() })));
+    }
+
+    #[test]
+    fn only_takes_a_list_in_both_spellings() {
+        let only =
+            |names: &[&str]| Ok(Command::Test(Test { only: names.iter().map(|s| s.to_string()).collect(), ..Test::default() }));
+        assert_eq!(parsed("test --only clippy,docs"), only(&["clippy", "docs"]));
+        assert_eq!(parsed("test --only=clippy --only docs"), only(&["clippy", "docs"]));
+    }
+
+    #[test]
+    fn help_is_found_anywhere_and_is_the_default() {
+        for line in ["", "help", "--help", "test -h", "test --nonsense --help"] {
+            assert_eq!(parsed(line), Ok(Command::Help), "{line}");
+        }
+        assert!(stage::all(true).iter().all(|s| help().contains(s.name)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_line_that_names_it() {
+        for (line, part) in [
+            ("tset", "tset"),
+            ("setup --all", "--all"),
+            ("test --onyl clippy", "--onyl"),
+            ("test --only", "''"),
+            ("test --only clippy,", "''"),
+            ("test --only lint", "'lint'"),
+        ] {
+            let problem = parsed(line).expect_err(line);
+            assert!(problem.contains(part) && !problem.contains('\n'), "{line}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a stage needs beyond cargo itself: how it is found, how it is installed.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// One thing that may be missing. To add one (a rustup target, an apt or pip package), add a constant here and name it in
+/// the stage's needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Need {
+    /// What to call it.
+    pub name: &'static str,
+    /// How it shows that it is here.
+    pub shown: Shown,
+    /// The command that installs it.
+    pub install: &'static [&'static str],
+}
+
+/// How a thing shows that it is here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// This command succeeds.
+    Succeeds(&'static [&'static str]),
+    /// This command prints the path of a folder that exists.
+    Folder(&'static [&'static str]),
+}
+
+/// `cargo fmt`.
+pub const RUSTFMT: Need = Need {
+    name: "rustfmt",
+    shown: Shown::Succeeds(&["cargo", "fmt", "--version"]),
+    install: &["rustup", "component", "add", "rustfmt"],
+};
+
+/// `cargo clippy`.
+pub const CLIPPY: Need = Need {
+    name: "clippy",
+    shown: Shown::Succeeds(&["cargo", "clippy", "--version"]),
+    install: &["rustup", "component", "add", "clippy"],
+};
+
+/// The bare-metal target of the no_std builds. Asked of rustc, so that it is found without rustup too.
+pub const THUMB: Need = Need {
+    name: "target thumbv7em-none-eabihf",
+    shown: Shown::Folder(&["rustc", "--print", "target-libdir", "--target", "thumbv7em-none-eabihf"]),
+    install: &["rustup", "target", "add", "thumbv7em-none-eabihf"],
+};
+
+/// The oldest compiler that the workspace promises to build with.
+pub const OLDEST_RUST: Need = Need {
+    name: concat!("Rust ", env!("CARGO_PKG_RUST_VERSION")),
+    shown: Shown::Succeeds(&["rustup", "run", env!("CARGO_PKG_RUST_VERSION"), "rustc", "--version"]),
+    install: &["rustup", "toolchain", "install", env!("CARGO_PKG_RUST_VERSION"), "--profile", "minimal"],
+};
+
+impl Need {
+    /// Whether it is here. Installs nothing.
+    pub fn is_here(&self) -> bool {
+        match self.shown {
+            Shown::Succeeds(command) => output(command).is_ok(),
+            Shown::Folder(command) => output(command).is_ok_and(|path| Path::new(path.trim()).is_dir()),
+        }
+    }
+
+    /// Installs it.
+    ///
+    /// # Errors
+    /// One line on what went wrong.
+    pub fn install(&self) -> Result<(), String> {
+        output(self.install)?;
+        if self.is_here() { Ok(()) } else { Err("it was installed and is not found".to_string()) }
+    }
+}
+
+/// What a command prints; where it fails, the line that says why.
+fn output(command: &[&str]) -> Result<String, String> {
+    let (program, arguments) = (command[0], &command[1..]);
+    // A missing toolchain is an answer here, no reason to download one.
+    let mut command = Command::new(program);
+    command.args(arguments).envs([("RUSTUP_AUTO_INSTALL", "0"), ("RUST_BACKTRACE", "0")]).stdin(Stdio::null());
+    let out = command.output().map_err(|e| format!("{program}: {e}"))?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&out.stderr);
+    let error = said.lines().find(|l| l.starts_with("error"));
+    let line = error.or_else(|| said.lines().rev().find(|l| !l.trim().is_empty()));
+    Err(line.map_or_else(|| format!("{program}: {}", out.status), str::to_string))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(shown: Shown, install: &'static [&'static str]) -> Need {
+        Need { name: "a thing", shown, install }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_from_what_is_here() {
+        assert!(need(Shown::Succeeds(&["rustc", "--version"]), &[]).is_here());
+        assert!(!need(Shown::Succeeds(&["rustc", "--no-such-option"]), &[]).is_here());
+        assert!(!need(Shown::Succeeds(&["no-such-program"]), &[]).is_here());
+        assert!(need(Shown::Folder(&["rustc", "--print", "sysroot"]), &[]).is_here());
+        assert!(!need(Shown::Folder(&["rustc", "--version"]), &[]).is_here());
+    }
+
+    #[test]
+    fn what_cannot_be_installed_says_why_in_one_line() {
+        let absent = Shown::Succeeds(&["no-such-program"]);
+        for install in [&["no-such-installer"] as &[_], &["rustc", "--no-such-option"], &["rustc", "--version"]] {
+            let why = need(absent, install).install().expect_err("it cannot be here");
+            assert!(!why.is_empty() && !why.contains('\n'), "{why}");
+        }
+    }
+}
