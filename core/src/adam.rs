@@ -172,8 +172,19 @@ pub fn gather<E: Element<F>, F: Real>(g: &[E], mask: Mask<'_>, packed: &mut [F])
     }
 }
 
-/// Sum of squares of a packed gradient times inv_loss_scale, and whether all of it passes the guard (A6.3, A6.4).
-pub fn inspect<F: Real>(packed: &[F], inv_loss_scale: f64) -> (f64, bool) {
+/// What guard and clip must know of a packed gradient times inv_loss_scale.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Inspected {
+    /// Its sum of squares (A6.3).
+    pub sum: f64,
+    /// It is finite, and so are its squares in the compute type (A6.4).
+    pub passes: bool,
+    /// Before it was scaled, it was zero everywhere.
+    pub all_zero: bool,
+}
+
+/// Guard and sum of squares of one block's packed gradient.
+pub fn inspect<F: Real>(packed: &[F], inv_loss_scale: f64) -> Inspected {
     let inv = F::round_from(inv_loss_scale);
     let (mut sum, mut passes) = (crate::sum_of_squares::SumOfSquares::default(), true);
     for &g in packed {
@@ -182,7 +193,8 @@ pub fn inspect<F: Real>(packed: &[F], inv_loss_scale: f64) -> (f64, bool) {
         passes &= x.magnitude() < F::infinity().magnitude() && (x * x).magnitude() < F::infinity().magnitude();
         sum.push(x.to_double());
     }
-    (sum.finish(), passes)
+    let all_zero = packed.iter().all(|g| g.magnitude() == 0);
+    Inspected { sum: sum.finish(), passes, all_zero }
 }
 
 /// Sum of squares of a delivered gradient times inv_loss_scale, rounded to the compute type first (A2.4).

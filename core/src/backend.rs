@@ -138,6 +138,13 @@ pub struct Wanted {
     pub score: bool,
 }
 
+impl Wanted {
+    /// Asked for its score alone: where it does not come, the unit keeps the score it had.
+    pub fn only_probed(&self) -> bool {
+        self.active.is_none() && self.idle.is_none()
+    }
+}
+
 /// All that one step does.
 #[derive(Clone, Copy, Debug)]
 pub struct Work<'a> {
@@ -223,7 +230,7 @@ pub trait Backend {
     /// # Errors
     /// The device's.
     fn read(&mut self, from: &Self::Buffer, at: usize, len: usize) -> Result<Self::Ticket, Self::Error>;
-    /// Whether the elements have come; if so they are in `to`. Never waits. A lost device is an error, never zeros.
+    /// Whether the elements have come; if so they are in `to`, and the ticket is not polled again. Never waits. A lost device is an error, never zeros.
     ///
     /// # Errors
     /// The device's.
@@ -233,12 +240,16 @@ pub trait Backend {
     ///
     /// # Errors
     /// The device's or the tensor's, as for every operation below.
-    fn score(&mut self, a: &mut Arena<Self::Buffer>, block: BlockId, g: &Self::Grad<'_>, inv_loss_scale: f64) -> Result<(), Self::Error>;
-    /// The mask of the region's k largest |g|, with its prefix counts (A4.4, A4.5); counts gradients that are all zero.
+    fn score(
+        &mut self, a: &mut Arena<Self::Buffer>, block: BlockId, g: &Self::Grad<'_>, inv_loss_scale: f64,
+    ) -> Result<(), Self::Error>;
+    /// The mask of the region's k largest |g|, with its prefix counts (A4.4, A4.5).
     ///
     /// # Errors
     /// As above.
-    fn build_mask(&mut self, a: &mut Arena<Self::Buffer>, r: &Region, g: &Self::Grad<'_>, kind: MaskKind) -> Result<(), Self::Error>;
+    fn build_mask(
+        &mut self, a: &mut Arena<Self::Buffer>, r: &Region, g: &Self::Grad<'_>, kind: MaskKind,
+    ) -> Result<(), Self::Error>;
     /// The packed gradient's run of the region: the active coordinates, widened (A6.2). Not scaled.
     ///
     /// # Errors
@@ -248,8 +259,11 @@ pub trait Backend {
     ///
     /// # Errors
     /// As above.
-    fn state_free(&mut self, a: &mut Arena<Self::Buffer>, r: &Region, g: &Self::Grad<'_>, p: &mut Self::Param<'_>, h: &Hyper) -> Result<(), Self::Error>;
-    /// Guard and clip over the packed gradients of `w.active` (A6.3, A6.4); counters; unless skipped t and the powers of
+    fn state_free(
+        &mut self, a: &mut Arena<Self::Buffer>, r: &Region, g: &Self::Grad<'_>, p: &mut Self::Param<'_>, h: &Hyper,
+    ) -> Result<(), Self::Error>;
+    /// Guard and clip over the packed gradients of `w.active` (A6.3, A6.4); counters, which stay at their largest value;
+    /// where the step switches, how many masks came of gradients that are all zero, as is then the packed run; unless skipped t and the powers of
     /// each region go on (from zero where it is `fresh`); scores that are finite enter the table (A2.5).
     ///
     /// # Errors
@@ -264,19 +278,26 @@ pub trait Backend {
     ///
     /// # Errors
     /// As above.
-    fn carry(&mut self, a: &mut Arena<Self::Buffer>, moment: Moment, old: Option<&Region>, new: &Region) -> Result<(), Self::Error>;
+    fn carry(
+        &mut self, a: &mut Arena<Self::Buffer>, moment: Moment, old: Option<&Region>, new: &Region,
+    ) -> Result<(), Self::Error>;
     /// Unless skipped: A6.1 on the region's active coordinates. `old` is given where its coordinates that were not
     /// active before enter (A5.4).
     ///
     /// # Errors
     /// As above.
-    fn update(&mut self, a: &mut Arena<Self::Buffer>, r: &Region, old: Option<&Region>, p: &mut Self::Param<'_>, h: &Hyper) -> Result<(), Self::Error>;
+    fn update(
+        &mut self, a: &mut Arena<Self::Buffer>, r: &Region, old: Option<&Region>, p: &mut Self::Param<'_>, h: &Hyper,
+    ) -> Result<(), Self::Error>;
 
     /// Everything that is done with one gradient before the step is sealed.
     ///
     /// # Errors
     /// As above.
-    fn deliver(&mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, wanted: &Wanted, g: &Self::Grad<'_>, p: Option<&mut Self::Param<'_>>) -> Result<(), Self::Error> {
+    fn deliver(
+        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, wanted: &Wanted, g: &Self::Grad<'_>,
+        p: Option<&mut Self::Param<'_>>,
+    ) -> Result<(), Self::Error> {
         if wanted.score {
             self.score(a, wanted.block, g, w.hyper.inv_loss_scale)?;
         }
@@ -299,7 +320,9 @@ pub trait Backend {
     ///
     /// # Errors
     /// As above.
-    fn finish(&mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, params: &mut [Parameter<Self::Param<'_>>]) -> Result<(), Self::Error> {
+    fn finish(
+        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, params: &mut [Parameter<Self::Param<'_>>],
+    ) -> Result<(), Self::Error> {
         self.seal(a, w)?;
         match w.switch {
             None => {}
@@ -318,7 +341,9 @@ pub trait Backend {
     ///
     /// # Errors
     /// As above.
-    fn update_all(&mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, params: &mut [Parameter<Self::Param<'_>>]) -> Result<(), Self::Error> {
+    fn update_all(
+        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, params: &mut [Parameter<Self::Param<'_>>],
+    ) -> Result<(), Self::Error> {
         let mut rest = params.iter_mut();
         for r in w.active {
             let old = match w.switch {
@@ -336,7 +361,10 @@ pub trait Backend {
     ///
     /// # Errors
     /// As above.
-    fn whole<'g>(&mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, grads: &dyn Fn(BlockId) -> Option<Self::Grad<'g>>, params: &mut [Parameter<Self::Param<'_>>]) -> Result<(), Self::Error> {
+    fn whole<'g>(
+        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, grads: &dyn Fn(BlockId) -> Option<Self::Grad<'g>>,
+        params: &mut [Parameter<Self::Param<'_>>],
+    ) -> Result<(), Self::Error> {
         let mut rest = params.iter_mut();
         for wanted in w.wanted {
             let p = if wanted.with_parameter { rest.find(|(block, _)| *block == wanted.block).map(|(_, p)| p) } else { None };

@@ -106,7 +106,7 @@ impl Blocks {
     /// # Errors
     /// Duplicate names, mixed compute types, an always-active member of a group, nothing trainable.
     pub fn new(specs: &[BlockSpec]) -> Result<Self, Error<Infallible>> {
-        let (mut names, mut groups) = (BTreeMap::new(), BTreeMap::new());
+        let (mut names, mut groups, mut coordinates) = (BTreeMap::new(), BTreeMap::new(), 0usize);
         let (mut units, mut compute) = (Vec::<Unit>::new(), None);
         for (id, spec) in specs.iter().enumerate() {
             let block = || spec.name.clone();
@@ -119,6 +119,12 @@ impl Blocks {
                     return Err(Error::Config { field, value, allowed: "finite and not negative" });
                 }
             }
+            let sum = spec.shape[0].checked_mul(spec.shape[1]).and_then(|n| coordinates.checked_add(n));
+            coordinates = sum.filter(|n| n.checked_mul(8).is_some()).ok_or_else(|| Error::Config {
+                field: "shape",
+                value: alloc::format!("{:?} of block {}", spec.shape, spec.name),
+                allowed: "such that all blocks together can be addressed",
+            })?;
             let own = spec.dtype.compute().ok_or_else(|| Error::Config {
                 field: "dtype",
                 value: alloc::format!("{} of block {}", spec.dtype, spec.name),

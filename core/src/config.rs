@@ -10,6 +10,9 @@ use crate::tensor::DType;
 use alloc::string::ToString;
 use core::convert::Infallible;
 
+/// A history of losses that long is no patience but a mistake, and would be allocated.
+const MAX_PATIENCE: usize = 1_000_000;
+
 /// What becomes of moments when the active set changes (A5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -128,7 +131,7 @@ impl Config {
         };
         let not_negative = |x: f64| x.is_finite() && x >= 0.0;
         check((0.0..1.0).contains(&self.sparsity), "sparsity", &self.sparsity, "at least 0 and below 1")?;
-        check(self.patience >= 1, "patience", &self.patience, "at least 1")?;
+        check((1..=MAX_PATIENCE).contains(&self.patience), "patience", &self.patience, "at least 1 and at most 1000000")?;
         for beta in self.betas {
             check((0.0..1.0).contains(&beta), "beta", &beta, "at least 0 and below 1")?;
         }
@@ -136,6 +139,9 @@ impl Config {
         // Rounded away, it would leave 0/0 for every coordinate that never had a gradient.
         let vanishes = compute == DType::F32 && self.eps > 0.0 && (self.eps as f32) == 0.0;
         check(!vanishes, "eps", &self.eps, "0 or representable in the compute type f32")?;
+        let overflows = |x: f64| compute == DType::F32 && (x as f32).is_infinite();
+        check(!overflows(self.eps), "eps", &self.eps, "finite in the compute type f32")?;
+        check(!overflows(self.weight_decay), "weight_decay", &self.weight_decay, "finite in the compute type f32")?;
         check(not_negative(self.weight_decay), "weight_decay", &self.weight_decay, "finite and not negative")?;
         let clip = self.clip.unwrap_or(1.0);
         check(clip.is_finite() && clip > 0.0, "clip", &clip, "finite and positive")?;

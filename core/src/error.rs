@@ -149,6 +149,8 @@ pub enum Error<E> {
         field: &'static str,
         /// Its value.
         value: f64,
+        /// What it may be, in the compute type.
+        allowed: &'static str,
     },
     /// The call does not fit where the step stands.
     Order {
@@ -248,7 +250,7 @@ impl<E: Display> Display for Error<E> {
             Self::MissingGradient { block } => write!(f, "block {block}: this step needs its gradient and has none"),
             Self::MissingParameter { block } => write!(f, "block {block}: this step moves it and has no parameter"),
             Self::ParameterOrder { block } => write!(f, "block {block}: parameters must come in ascending order of blocks"),
-            Self::Step { field, value } => write!(f, "step: {field} = {value} must be finite"),
+            Self::Step { field, value, allowed } => write!(f, "step: {field} = {value} must be {allowed} in the compute type"),
             Self::Order { call, need } => write!(f, "{call}: {need}"),
             Self::Pending => write!(f, "the last step's decision is not known yet: poll first"),
             Self::NoDecisions => write!(f, "this policy makes no decisions: none can be forced"),
@@ -286,7 +288,7 @@ impl Error<core::convert::Infallible> {
             AlwaysActiveInGroup { block, group }, Budget { always_active, budget }, NothingFits { smallest, room },
             UnknownBlock { block, blocks }, Length { block, tensor, want, got }, Type { block, tensor, want, got },
             NotContiguous { block, tensor }, NotWanted { block }, Twice { block }, MissingGradient { block },
-            MissingParameter { block }, ParameterOrder { block }, Step { field, value }, Order { call, need },
+            MissingParameter { block }, ParameterOrder { block }, Step { field, value, allowed }, Order { call, need },
             Void { block, units }, GuardStreak { streak, limit }, AlreadySo { block, state }, Record { leaf, problem };
             NothingToTrain, Pending, NoDecisions, MissingLoss, Poisoned
         )

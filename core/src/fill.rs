@@ -24,7 +24,9 @@ pub type Sized = (u32, usize);
 ///
 /// A block left with no coordinate is not selected (A4.3). With tiles, a part is rounded down to whole tiles and what
 /// is left over is given to no other block (A4.5).
-pub fn fill<U: IntoIterator<Item = Sized>>(kind: Fill, mask: MaskKind, ranked: impl Iterator<Item = U>, room: usize) -> Vec<Sized> {
+pub fn fill<U: IntoIterator<Item = Sized>>(
+    kind: Fill, mask: MaskKind, ranked: impl Iterator<Item = U>, room: usize,
+) -> Vec<Sized> {
     let mut taken = Vec::new();
     if kind == Fill::Whole {
         let mut room = room;

@@ -60,40 +60,59 @@ pub use adam::Decay;
 pub use mask::MaskKind;
 pub use tensor::{DType, HostTensors, Info, Slices, View, ViewMut};
 
-/// Declares modules and re-exports that need a heap.
-macro_rules! with_alloc {
-    ($($item:item)*) => { $(#[cfg(feature = "alloc")] $item)* };
-}
+#[cfg(feature = "alloc")]
+pub mod backend;
+#[cfg(feature = "alloc")]
+pub mod block;
+#[cfg(feature = "alloc")]
+pub mod config;
+#[cfg(feature = "alloc")]
+pub mod error;
+#[cfg(feature = "alloc")]
+pub mod fill;
+#[cfg(feature = "alloc")]
+mod optimizer;
+#[cfg(feature = "alloc")]
+pub mod patience;
+#[cfg(feature = "alloc")]
+pub mod policy;
+#[cfg(feature = "alloc")]
+pub mod record;
+#[cfg(feature = "alloc")]
+pub mod reference;
+#[cfg(feature = "alloc")]
+mod report;
+#[cfg(feature = "alloc")]
+pub mod score;
+#[cfg(feature = "alloc")]
+mod selection;
 
-with_alloc! {
-    pub mod backend;
-    pub mod block;
-    pub mod config;
-    pub mod error;
-    pub mod fill;
-    mod optimizer;
-    pub mod patience;
-    pub mod policy;
-    pub mod record;
-    pub mod reference;
-    mod report;
-    pub mod score;
-    mod selection;
-
-    pub use backend::{Backend, Wanted};
-    pub use block::{BlockId, BlockSpec};
-    pub use config::{Across, Config, Inactive};
-    pub use error::{BackendError, Error, ErrorKind};
-    pub use fill::Fill;
-    pub use optimizer::{Optimizer, Progress, Saving, Step};
-    pub use patience::LossEntry;
-    pub use policy::{Policy, Trigger};
-    pub use record::Record;
-    pub use reference::Reference;
-    pub use report::{MemoryReport, StepReport};
-    pub use score::{ProbeOrder, ScoreKind, VisitBias};
-    pub use selection::{Decision, Reason};
-}
+#[cfg(feature = "alloc")]
+pub use backend::{Backend, Wanted};
+#[cfg(feature = "alloc")]
+pub use block::{BlockId, BlockSpec};
+#[cfg(feature = "alloc")]
+pub use config::{Across, Config, Inactive};
+#[cfg(feature = "alloc")]
+pub use error::{BackendError, Error, ErrorKind};
+#[cfg(feature = "alloc")]
+pub use fill::Fill;
+#[cfg(feature = "alloc")]
+pub use optimizer::{Optimizer, Progress, Saving, Step};
+#[cfg(feature = "alloc")]
+pub use patience::LossEntry;
+#[cfg(feature = "alloc")]
+pub use policy::{Policy, Trigger};
+#[cfg(feature = "alloc")]
+pub use record::Record;
+#[cfg(feature = "alloc")]
+pub use reference::Reference;
+#[cfg(feature = "alloc")]
+pub use report::{MemoryReport, Score, StepReport};
+#[cfg(feature = "alloc")]
+pub use score::{ProbeOrder, ScoreKind, VisitBias};
+#[cfg(feature = "alloc")]
+pub use selection::{Decision, Reason};
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/algorithm.md")]

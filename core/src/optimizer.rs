@@ -8,6 +8,7 @@ mod check;
 mod decision;
 mod freeze;
 mod record;
+mod report;
 mod step;
 
 pub use record::Saving;
@@ -21,7 +22,6 @@ use crate::fill::Sized;
 use crate::moments::ActiveSet;
 use crate::patience::LossEntry;
 use crate::policy::Policy;
-use crate::report::{MemoryReport, StepReport};
 use crate::score::{EMPTY_ROW, ROW};
 use crate::selection::{Decision, Reason, Selection};
 use crate::tensor::{DType, View};
@@ -30,6 +30,7 @@ use alloc::vec::Vec;
 /// What a step's host side came to; the report adds what the device knows.
 #[derive(Clone, PartialEq, Debug)]
 struct LastStep {
+    /// Of the step's set, by block.
     active: Vec<Sized>,
     loss: LossEntry,
     reason: Option<Reason>,
@@ -53,10 +54,12 @@ pub struct Optimizer<B: Backend> {
     capacity: usize,
     selection: Selection,
     phase: Phase<B::Ticket>,
+    /// Words that `arena.masks` and `arena.old_masks` hold.
+    mask_words: [usize; 2],
     /// By the plan's wanted blocks: the gradient has come.
     arrived: Vec<bool>,
     last: LastStep,
-    report: Option<(B::Ticket, B::Ticket)>,
+    report: Option<report::Requested<B::Ticket>>,
 }
 
 type Result<T, B> = core::result::Result<T, Error<<B as Backend>::Error>>;
@@ -94,7 +97,17 @@ impl<B: Backend> Optimizer<B> {
         backend.write(&mut arena.table, 0, View::F64(&empty)).map_err(device::<B>("allocate the arena"))?;
         backend.submit().map_err(device::<B>("allocate the arena"))?;
         let last = LastStep { active: Vec::new(), loss: LossEntry::None, reason: None, decision: None, switched: false };
-        let mut new = Self { backend, arena, capacity, selection, phase: Phase::Idle, arrived: Vec::new(), last, report: None };
+        let mut new = Self {
+            backend,
+            arena,
+            capacity,
+            selection,
+            phase: Phase::Idle,
+            mask_words: [0; 2],
+            arrived: Vec::new(),
+            last,
+            report: None,
+        };
         new.reset_arrivals();
         Ok(new)
     }
@@ -198,95 +211,6 @@ impl<B: Backend> Optimizer<B> {
         }
         self.selection.forced = true;
         Ok(())
-    }
-
-    /// Bytes held, and bytes of the gradients that the next step asks for.
-    pub fn memory(&self) -> MemoryReport {
-        let (s, compute) = (&self.selection, self.selection.blocks.compute.size());
-        let (blocks, units) = (s.blocks.count(), s.blocks.units.len());
-        let next = s.pending.as_ref();
-        let stays = next.is_some_and(|p| s.config.across == crate::config::Across::Carry && p.regions.iter().any(|r| s.current.find(r.block).is_some()));
-        let gradients: Vec<_> = s.plan.wanted.iter().map(|w| (w.block, s.blocks.len(w.block) * s.blocks.spec(w.block).dtype.size())).collect();
-        MemoryReport {
-            moments: 2 * self.capacity * compute,
-            packed_gradients: self.capacity * compute,
-            masks: 4 * s.current.mask_words(),
-            tables: blocks * (8 + 4 + 32) + units * ROW * 8 + flag::LEN * 4 + norm::LEN * 8,
-            switch_peak: next.map_or(0, |p| 4 * p.mask_words()) + if stays { self.capacity * compute } else { 0 },
-            gradients_total: gradients.iter().map(|g| g.1).sum(),
-            gradients,
-        }
-    }
-
-    /// Asks the device for the report of the last step; [`Self::poll_report`] brings it.
-    ///
-    /// # Errors
-    /// While a step is open or waiting; the device's.
-    pub fn request_report(&mut self) -> Result<(), B> {
-        self.idle("request_report")?;
-        let op = device::<B>("read the step report");
-        let flags = self.backend.read(&self.arena.flags, 0, flag::LEN).map_err(&op)?;
-        let norms = self.backend.read(&self.arena.norm, 0, norm::LEN).map_err(&op)?;
-        self.backend.submit().map_err(&op)?;
-        self.report = Some((flags, norms));
-        Ok(())
-    }
-
-    /// The report that was asked for, once it has come. Never waits.
-    ///
-    /// # Errors
-    /// [`Error::Order`] where none was asked for; the device's.
-    pub fn poll_report(&mut self) -> Result<Option<StepReport>, B> {
-        let Some((flags_ticket, norm_ticket)) = &mut self.report else {
-            return Err(Error::Order { call: "poll_report", need: "request_report comes first" });
-        };
-        let op = device::<B>("read the step report");
-        let (mut flags, mut norms) = ([0; flag::LEN], [0.0; norm::LEN]);
-        let ready = self.backend.poll(flags_ticket, crate::ViewMut::U32(&mut flags)).map_err(&op)?
-            && self.backend.poll(norm_ticket, crate::ViewMut::F64(&mut norms)).map_err(&op)?;
-        if !ready {
-            return Ok(None);
-        }
-        self.report = None;
-        let l = &self.last;
-        let mut report = StepReport {
-            step: self.selection.step,
-            active: l.active.clone(),
-            loss: l.loss,
-            reason: l.reason,
-            decision: l.decision,
-            decisions: self.selection.decisions,
-            visits: self.selection.visits.clone(),
-            switched: l.switched,
-            guard_limit: self.selection.config.guard_limit,
-            skipped: false,
-            norm: 0.0,
-            clip: 1.0,
-            applied: 0,
-            skipped_total: 0,
-            streak: 0,
-            streak_errors: 0,
-            bad_scores: 0,
-            nan_gradients: 0,
-            zero_masks: 0,
-        };
-        report.read(&flags, &norms);
-        Ok(Some(report))
-    }
-
-    /// The report of the last step, waiting for it.
-    ///
-    /// # Errors
-    /// As [`Self::request_report`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn report(&mut self) -> Result<StepReport, B> {
-        self.request_report()?;
-        loop {
-            if let Some(report) = self.poll_report()? {
-                return Ok(report);
-            }
-            core::hint::spin_loop();
-        }
     }
 
     fn block_name(&self, block: BlockId) -> alloc::string::String {

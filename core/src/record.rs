@@ -4,11 +4,11 @@
 //! |---|---|---|
 //! | `format` | u64 x 1 | [`FORMAT`] |
 //! | `config` | u8 | the configuration, a `name = value` line a field |
-//! | `host` | u64 | step, decisions, draws, losses since the last decision, forced, a set is pending, budget |
+//! | `host` | u64 | step, decisions, draws, losses since the last decision, forced, a set is pending, budget; what the last step came to |
 //! | `losses` | f64 | the last losses, oldest first |
 //! | `cursor` | u8 | name of the unit that round-robin looks at next |
-//! | `flags` | u32 | [`flag`](crate::backend::flag) |
-//! | `block/NAME` | u64 | shape, type, state, t and powers of a block; visits and score of its unit |
+//! | `flags`, `norm` | u32, f64 | [`flag`](crate::backend::flag), [`norm`](crate::backend::norm) |
+//! | `block/NAME` | u64 | shape, type, state, t and powers of a block, visits and score of its unit, its part in the last step, its scales |
 //! | `m/NAME`, `v/NAME` | compute type | packed moments of a block of the set that last updated |
 //! | `mask/NAME` | u32 | its mask, where only a part of it is active |
 //!

@@ -8,7 +8,7 @@ pub use buffer::HostBuffer;
 use crate::adam::{self, Coefficients, Hyper, Packed, Powers};
 use crate::backend::{Arena, Backend, Moment, Work, flag, norm};
 use crate::block::BlockId;
-use crate::element::{Element, Real};
+
 use crate::error::{BackendError, ErrorKind};
 use crate::mask::{self, MaskKind};
 use crate::moments::{self, Region};
@@ -141,39 +141,40 @@ impl<T: HostTensors> Backend for Reference<T> {
     }
 
     fn build_mask(&mut self, a: &mut HostArena, r: &Region, g: &T::Grad<'_>, kind: MaskKind) -> Result<(), Self::Error> {
-        let all_zero = T::read(g, |view| {
-            with_gradient!(a, view, |g, F| {
-                mask::build::<_, F>(g, r.k, kind, &mut u32::words_mut(&mut a.masks)[r.mask_words()]);
-                g.iter().all(|&x| Element::<F>::widen(x).magnitude() == 0)
-            })
-        });
-        u32::words_mut(&mut a.flags)[flag::ZERO_MASKS] += u32::from(all_zero.map_err(HostError)?);
-        Ok(())
+        T::read(g, |view| {
+            with_gradient!(a, view, |g, F| mask::build::<_, F>(g, r.k, kind, &mut u32::words_mut(&mut a.masks)[r.mask_words()]))
+        })
+        .map_err(HostError)
     }
 
     fn gather(&mut self, a: &mut HostArena, r: &Region, g: &T::Grad<'_>) -> Result<(), Self::Error> {
         let mask = r.mask(u32::words(&a.masks));
-        T::read(g, |view| with_gradient!(a, view, |g, F| adam::gather(g, mask, &mut F::words_mut(&mut a.gradient)[r.packed()]))).map_err(HostError)
+        T::read(g, |view| with_gradient!(a, view, |g, F| adam::gather(g, mask, &mut F::words_mut(&mut a.gradient)[r.packed()])))
+            .map_err(HostError)
     }
 
-    fn state_free(&mut self, a: &mut HostArena, r: &Region, g: &T::Grad<'_>, p: &mut T::Param<'_>, h: &Hyper) -> Result<(), Self::Error> {
+    fn state_free(
+        &mut self, a: &mut HostArena, r: &Region, g: &T::Grad<'_>, p: &mut T::Param<'_>, h: &Hyper,
+    ) -> Result<(), Self::Error> {
         let mask = (r.k > 0).then(|| r.mask(u32::words(&a.masks)));
         let is_active = |i: usize| mask.is_some_and(|m| m.contains(i));
         let nans = T::read(g, |g| T::modify(p, |p| sign_step(p, g, &is_active, h, r.scales)));
-        u32::words_mut(&mut a.flags)[flag::NANS] += nans.and_then(|n| n).map_err(HostError)?;
+        count(a, flag::NANS, nans.and_then(|n| n).map_err(HostError)?);
         Ok(())
     }
 
     fn seal(&mut self, a: &mut HostArena, w: &Work<'_>) -> Result<(), Self::Error> {
-        let (mut total, mut passes) = (0.0, true);
+        let (mut total, mut passes, mut zero_masks) = (0.0, true, 0);
         for r in w.active {
-            let (sum, ok) = match &a.gradient {
+            let packed = match &a.gradient {
                 HostBuffer::F64(g) => adam::inspect(&g[r.packed()], w.hyper.inv_loss_scale),
                 g => adam::inspect(&f32::words(g)[r.packed()], w.hyper.inv_loss_scale),
             };
-            total += sum;
-            passes &= ok;
+            total += packed.sum;
+            passes &= packed.passes;
+            zero_masks += u32::from(w.switch.is_some() && r.masked() && packed.all_zero);
         }
+        count(a, flag::ZERO_MASKS, zero_masks);
         verdict(a, w, Float::sqrt(total), passes);
         enter_scores(a, w);
         Ok(())
@@ -205,7 +206,9 @@ impl<T: HostTensors> Backend for Reference<T> {
         Ok(())
     }
 
-    fn update(&mut self, a: &mut HostArena, r: &Region, old: Option<&Region>, p: &mut T::Param<'_>, h: &Hyper) -> Result<(), Self::Error> {
+    fn update(
+        &mut self, a: &mut HostArena, r: &Region, old: Option<&Region>, p: &mut T::Param<'_>, h: &Hyper,
+    ) -> Result<(), Self::Error> {
         if skipped(a) {
             return Ok(());
         }
@@ -245,6 +248,12 @@ fn skipped(a: &HostArena) -> bool {
     u32::words(&a.flags)[flag::SKIP] != 0
 }
 
+/// A diverged run counts billions of NaNs: counters stay at their largest value.
+fn count(a: &mut HostArena, flag: usize, n: u32) {
+    let word = &mut u32::words_mut(&mut a.flags)[flag];
+    *word = word.saturating_add(n);
+}
+
 fn powers(a: &HostArena, block: BlockId) -> Powers {
     let p = &f64::words(&a.powers)[4 * block as usize..];
     Powers { before: [p[0], p[1]], now: [p[2], p[3]] }
@@ -262,11 +271,12 @@ fn verdict(a: &mut HostArena, w: &Work<'_>, total_norm: f64, passes: bool) {
     flags[flag::SKIP] = u32::from(!passes);
     if passes {
         flags[flag::STREAK] = 0;
-        flags[flag::APPLIED] += 1;
+        count(a, flag::APPLIED, 1);
     } else {
-        flags[flag::SKIPPED] += 1;
-        flags[flag::STREAK] += 1;
-        flags[flag::STREAK_ERRORS] += u32::from(flags[flag::STREAK] >= w.guard_limit);
+        count(a, flag::SKIPPED, 1);
+        count(a, flag::STREAK, 1);
+        let streak = u32::words(&a.flags)[flag::STREAK];
+        count(a, flag::STREAK_ERRORS, u32::from(streak >= w.guard_limit));
         return;
     }
     for r in w.active {
@@ -288,7 +298,7 @@ fn enter_scores(a: &mut HostArena, w: &Work<'_>) {
             let row = &mut f64::words_mut(&mut a.table)[s.unit as usize * ROW..][..ROW];
             row.copy_from_slice(&[total, s.n as f64, w.step as f64]);
         } else {
-            u32::words_mut(&mut a.flags)[flag::BAD_SCORES] += 1;
+            count(a, flag::BAD_SCORES, 1);
         }
     }
 }

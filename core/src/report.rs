@@ -39,6 +39,15 @@ impl MemoryReport {
     }
 }
 
+/// A unit's entry in the score table (A2.5).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Score {
+    /// The score.
+    pub value: f64,
+    /// Steps since it was taken.
+    pub age: u64,
+}
+
 /// What the last step did. Read from the device: ask with [`Optimizer::request_report`](crate::Optimizer::request_report).
 #[derive(Clone, PartialEq, Debug)]
 pub struct StepReport {
@@ -56,6 +65,8 @@ pub struct StepReport {
     pub decisions: u64,
     /// By unit, the decisions that selected it.
     pub visits: Vec<u64>,
+    /// By unit, its last known finite score and how old that is (A2.5). Empty rows under policies that do not score.
+    pub scores: Vec<Option<Score>>,
     /// It was the first applied step of its set.
     pub switched: bool,
     /// It changed no active coordinate: a gradient was not finite, or its square (A6.4).

@@ -69,7 +69,10 @@ pub fn of_row(kind: ScoreKind, row: &[f64]) -> Option<f64> {
 
 /// Chooses the units to probe next, by number. `is_active` tells whether a unit is wholly in the set of the next step.
 /// Cursor and stream are moved; the caller keeps the old ones until the step ends.
-pub(crate) fn probes(order: ProbeOrder, count: usize, blocks: &Blocks, cursor: &mut u32, stream: &mut Stream, is_active: impl Fn(u32) -> bool, out: &mut Vec<u32>) {
+pub(crate) fn probes(
+    order: ProbeOrder, count: usize, blocks: &Blocks, cursor: &mut u32, stream: &mut Stream, is_active: impl Fn(u32) -> bool,
+    out: &mut Vec<u32>,
+) {
     out.clear();
     let idle = |u: u32| blocks.is_trainable(u) && !is_active(u);
     match order {

@@ -194,7 +194,14 @@ impl Selection {
         (plan.cursor, plan.draws) = (cursor, stream.draws);
         for (i, r) in self.next_set().regions.iter().enumerate() {
             let with_parameter = sign && r.masked();
-            plan.wanted.push(Wanted { block: r.block, active: Some(i as u32), idle: None, probe: false, with_parameter, score: false });
+            plan.wanted.push(Wanted {
+                block: r.block,
+                active: Some(i as u32),
+                idle: None,
+                probe: false,
+                with_parameter,
+                score: false,
+            });
         }
         if sign {
             for (block, spec) in self.blocks.specs.iter().enumerate() {
@@ -212,7 +219,14 @@ impl Selection {
         for &unit in &plan.probes {
             for &block in self.members_of(unit) {
                 match self.index[block as usize] {
-                    NONE => plan.wanted.push(Wanted { block, active: None, idle: None, probe: true, with_parameter: false, score: false }),
+                    NONE => plan.wanted.push(Wanted {
+                        block,
+                        active: None,
+                        idle: None,
+                        probe: true,
+                        with_parameter: false,
+                        score: false,
+                    }),
                     i => plan.wanted[i as usize].probe = true,
                 }
             }
@@ -247,7 +261,9 @@ impl Selection {
         plan.wanted.iter_mut().for_each(|w| w.score = false);
         if deciding {
             let sign = self.config.sign_scale().is_some();
-            let score = |r: &&ScoredUnit| r.count > 0 && (sign || self.is_wholly_chosen(r.unit) || plan.probes.binary_search(&r.unit).is_ok());
+            let score = |r: &&ScoredUnit| {
+                r.count > 0 && (sign || self.is_wholly_chosen(r.unit) || plan.probes.binary_search(&r.unit).is_ok())
+            };
             plan.scored.extend(self.ranges.iter().filter(score));
         } else {
             plan.scored.extend(plan.probes.iter().map(|&u| self.ranges[u as usize]));
@@ -258,6 +274,16 @@ impl Selection {
             }
         }
         self.plan = plan;
+    }
+
+    /// A unit of which a gradient has not come is not scored: it keeps the score it had.
+    pub fn drop_scores(&mut self, arrived: &[bool]) {
+        if arrived.iter().all(|a| *a) {
+            return;
+        }
+        let (members, index) = (&self.members, &self.index);
+        let came = |b: &BlockId| arrived[index[*b as usize] as usize];
+        self.plan.scored.retain(|s| members[s.first as usize..(s.first + s.count) as usize].iter().all(came));
     }
 
     /// The step ended: what its plan moved is now so.
@@ -275,7 +301,9 @@ impl Selection {
             return Decision::Void { units: self.blocks.trainable_units().filter(missing).count(), first };
         }
         let total = self.blocks.trainable_units().map(|u| self.visits[u as usize]).sum();
-        let keys: Vec<f64> = scores.iter().zip(&self.visits)
+        let keys: Vec<f64> = scores
+            .iter()
+            .zip(&self.visits)
             .map(|(s, &v)| self.config.visit_bias.key(s.unwrap_or(0.0), v, self.decisions, total))
             .collect();
         let mut ranked: Vec<u32> = self.blocks.selectable_units().collect();

@@ -8,8 +8,8 @@
 use crate::adam::{Decay, Hyper, Scales};
 use crate::element::{Element, Real};
 
-/// Moves by its gradient's sign every coordinate that `is_active` says is not active. Returns the NaNs among the
-/// gradients delivered there; they move nothing.
+/// Moves by its gradient's sign every coordinate that `is_active` says is not active. Returns how many of them had a
+/// NaN for a gradient, after decay has entered it; it moves nothing.
 pub fn update<E, G, F>(p: &mut [E], g: &[G], is_active: impl Fn(usize) -> bool, h: &Hyper, scales: Scales) -> u32
 where
     E: Element<F>,
@@ -23,10 +23,10 @@ where
     let mut nans = 0;
     for i in (0..p.len()).filter(|&i| !is_active(i)) {
         let (mut x, mut d) = (p[i].widen(), g[i].widen());
-        nans += u32::from(d.magnitude() > F::infinity().magnitude());
         if l2 {
             d = d * inv + wd_rounded * x;
         }
+        nans += u32::from(d.magnitude() > F::infinity().magnitude());
         if h.decay == Decay::Decoupled {
             x = x * shrink;
         }
@@ -96,5 +96,13 @@ mod tests {
         let mut p = [0.0f32];
         update::<_, _, f32>(&mut p, &[-1.0f32], |_| false, &h, Scales::default());
         assert_eq!(p[0].to_bits(), ((lr * scale) as f32).to_bits());
+    }
+
+    #[test]
+    fn a_nan_that_decay_brings_in_is_counted_a6_7() {
+        let h = Hyper { weight_decay: 0.1, decay: Decay::L2, ..HYPER };
+        let mut p = [f32::NAN, 1.0];
+        assert_eq!(update::<_, _, f32>(&mut p, &[1.0f32, 1.0], |_| false, &h, Scales::default()), 1);
+        assert_eq!(p[1], 0.75);
     }
 }

@@ -42,11 +42,16 @@ fn a_bad_step_is_refused_and_changes_nothing() {
     let g = gradients(10);
     let ok = Step::new(0.01);
     let name = |b: usize| format!("w{b}");
-    refuses(&mut o, &mut p, Error::Step { field: "lr", value: f64::INFINITY }, |o, p| {
+    refuses(&mut o, &mut p, Error::Step { field: "lr", value: f64::INFINITY, allowed: "finite and not negative" }, |o, p| {
         step_error(o, Step::new(f64::INFINITY), &g, p)
     });
     let bad = Step { inv_loss_scale: f64::NEG_INFINITY, ..ok };
-    refuses(&mut o, &mut p, Error::Step { field: "inv_loss_scale", value: f64::NEG_INFINITY }, |o, p| step_error(o, bad, &g, p));
+    refuses(
+        &mut o,
+        &mut p,
+        Error::Step { field: "inv_loss_scale", value: f64::NEG_INFINITY, allowed: "finite and positive" },
+        |o, p| step_error(o, bad, &g, p),
+    );
     refuses(&mut o, &mut p, Error::MissingGradient { block: name(5) }, |o, p| step_error(o, ok, &g[..5], p));
     let mut short = g.clone();
     short[3].pop();
@@ -91,7 +96,7 @@ fn an_open_step_can_be_repaired_or_aborted_a6_5() {
     assert_eq!(o.grad(first, &view(first)), Err(Error::Twice { block: format!("w{first}") }));
     assert_eq!(o.grad(99, &view(0)), Err(Error::UnknownBlock { block: 99, blocks: 6 }));
     assert_eq!(o.grad(idle, &view(idle)), Err(Error::NotWanted { block: format!("w{idle}") }));
-    let next = o.missing().next().unwrap().block;
+    let next = o.missing().find(|w| !w.only_probed()).unwrap().block;
     assert_eq!(o.finish(&mut views(&mut p)), Err(Error::MissingGradient { block: format!("w{next}") }));
     assert_eq!(o.begin(Step::new(0.1)), Err(Error::Order { call: "begin", need: "a step is open: finish or abort it first" }));
     assert!(matches!(o.freeze(0), Err(Error::Order { .. })));
@@ -470,4 +475,103 @@ fn freezing_the_only_active_block_leaves_an_empty_set_a5_6() {
     o.thaw(2).unwrap();
     run(&mut o, &mut p, 9..20);
     assert_ne!(bits(&p), before);
+}
+
+#[test]
+fn a_missing_probe_keeps_its_score_and_a_missing_active_gradient_is_an_error_a2_5() {
+    let config = Config {
+        inactive: Inactive::Frozen,
+        probes_per_step: Some(6),
+        policy: Policy::BlockLlm(Trigger::Period(1000)),
+        ..config()
+    };
+    let (mut o, mut p) = (optimizer(config), parameters());
+    run(&mut o, &mut p, 0..3);
+    let before = o.report().unwrap().scores;
+    let probe = o.wanted().unwrap().iter().find(|w| w.only_probed()).unwrap().block;
+    let active = o.active().regions[0].block;
+    let g = gradients(50);
+    let step = |o: &mut Optimizer<Reference>, p: &mut Vec<Vec<f32>>, without: u32| {
+        o.step(Step::new(0.01), |b| (b != without).then(|| View::F32(&g[b as usize])), &mut views(p)).map(|_| ())
+    };
+    step(&mut o, &mut p, probe).unwrap();
+    let after = o.report().unwrap().scores;
+    assert_eq!(after[probe as usize].unwrap().value, before[probe as usize].unwrap().value);
+    assert_eq!(after[probe as usize].unwrap().age, before[probe as usize].unwrap().age + 1);
+    let others = (0..6).filter(|&b| b != probe && o.current().find(b).is_none());
+    others.for_each(|b| assert_eq!(after[b as usize].unwrap().age, 0, "unit {b}"));
+    assert_eq!(step(&mut o, &mut p, active), Err(Error::MissingGradient { block: format!("w{active}") }));
+    // The same, streamed.
+    o.begin(Step::new(0.01)).unwrap();
+    let wanted: Vec<u32> = o.wanted().unwrap().iter().map(|w| w.block).filter(|b| *b != probe).collect();
+    wanted.iter().for_each(|&b| o.grad(b, &View::F32(&g[b as usize])).unwrap());
+    let _ = o.finish(&mut views(&mut p)).unwrap();
+    assert_eq!(o.report().unwrap().scores[probe as usize].unwrap().age, before[probe as usize].unwrap().age + 2);
+}
+
+#[test]
+fn a_report_is_of_the_step_it_was_requested_after() {
+    let (mut s, mut q) =
+        (Optimizer::new(Slow { latency: 2, ..Slow::default() }, &specs(), Config::adamw()).unwrap(), parameters());
+    let nan: Vec<Vec<f32>> = SIZES.iter().map(|&n| vec![f32::NAN; n]).collect();
+    let _ = s.step(Step::new(0.01), |b| Some(View::F32(&nan[b as usize])), &mut views(&mut q)).unwrap();
+    s.wait().unwrap();
+    assert!(matches!(s.poll_report(), Err(Error::Order { call: "poll_report", .. })));
+    s.request_report().unwrap();
+    run(&mut s, &mut q, 1..2);
+    let report = loop {
+        if let Some(report) = s.poll_report().unwrap() {
+            break report;
+        }
+    };
+    assert_eq!((report.step, report.skipped, report.applied), (1, true, 0));
+}
+
+#[test]
+fn numbers_that_the_compute_type_cannot_hold_are_refused() {
+    let (mut o, mut p) = (optimizer(config()), parameters());
+    let g = gradients(1);
+    for (lr, inv) in [(1e39, 1.0), (-0.1, 1.0), (f64::NAN, 1.0), (0.1, 1e-60), (0.1, 0.0), (0.1, -1.0), (0.1, 1e39)] {
+        let step = Step { lr, loss: None, inv_loss_scale: inv };
+        let error = step_error(&mut o, step, &g, &mut p);
+        assert!(matches!(error, Some(Error::Step { .. })), "lr {lr}, inv_loss_scale {inv}: {error:?}");
+    }
+    let field = |specs: &[BlockSpec], config: Config| match Optimizer::new(Reference::<Slices>::default(), specs, config).err() {
+        Some(Error::Config { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(field(&specs(), Config { patience: usize::MAX, ..config() }), "patience");
+    assert_eq!(field(&specs(), Config { weight_decay: 1e39, ..config() }), "weight_decay");
+    assert_eq!(field(&specs(), Config { eps: 1e39, ..config() }), "eps");
+    assert_eq!(field(&[BlockSpec::new("huge", [usize::MAX, 2])], config()), "shape");
+    assert_eq!(field(&[BlockSpec::new("a", [1, usize::MAX / 9]), BlockSpec::new("b", [1, usize::MAX / 9])], config()), "shape");
+}
+
+#[test]
+fn an_aborted_switch_leaves_no_count_behind_a6_5() {
+    let config = Config { sparsity: 0.9, inactive: Inactive::Frozen, ..config() };
+    let (mut o, mut p) = (optimizer(config), parameters());
+    let masked = o.active().regions.iter().find(|r| r.masked()).unwrap().block;
+    let zeros: Vec<Vec<f32>> = SIZES.iter().map(|&n| vec![0.0; n]).collect();
+    let before = o.save().unwrap();
+    o.begin(Step::new(0.1)).unwrap();
+    o.grad(masked, &View::F32(&zeros[masked as usize])).unwrap();
+    o.abort().unwrap();
+    assert!(o.save().unwrap() == before);
+    let _ = o.step(Step::new(0.1), |b| Some(View::F32(&zeros[b as usize])), &mut views(&mut p)).unwrap();
+    o.wait().unwrap();
+    assert_eq!(o.report().unwrap().zero_masks, 1, "A4.4: filled by index, and told");
+}
+
+#[test]
+fn masks_that_are_held_are_reported_as_held_a5_5() {
+    let config =
+        Config { sparsity: 0.9, inactive: Inactive::Frozen, policy: Policy::BlockLlm(Trigger::Period(1000)), ..config() };
+    let (mut o, mut p) = (optimizer(config), parameters());
+    run(&mut o, &mut p, 0..1);
+    let held = o.memory().masks;
+    let masked = o.current().regions.iter().find(|r| r.masked()).unwrap().block;
+    assert!(held > 0);
+    o.freeze(masked).unwrap();
+    assert_eq!(o.memory().masks, held, "nothing is freed before the next switch");
 }

@@ -124,7 +124,7 @@ fn named<'a>(leaves: &'a mut [Leaf], name: &str) -> &'a mut Leaf {
 
 #[test]
 fn what_does_not_fit_is_named_and_the_optimizer_is_as_it_was() {
-    for leaf in ["format", "config", "host", "losses", "cursor", "flags", "block/w3", "m/", "v/", "mask/"] {
+    for leaf in ["format", "config", "host", "losses", "cursor", "flags", "norm", "block/w3", "m/", "v/", "mask/"] {
         let (named_leaf, problem) = refuses(|l| l.retain(|x| !x.name.starts_with(leaf)));
         assert!(named_leaf.starts_with(leaf) && problem == "is missing", "{leaf}: {named_leaf} {problem}");
     }
@@ -255,4 +255,94 @@ fn the_streak_of_skips_survives_a6_4() {
     again.restore(&o.save().unwrap()).unwrap();
     assert_eq!(skip(&mut again, &mut p), Some(Error::GuardStreak { streak: 25, limit: 25 }));
     assert_eq!(again.report().unwrap().skipped_total, 25);
+}
+
+#[test]
+fn a_set_that_would_not_fit_is_refused() {
+    let grow = |word: usize| {
+        refuses(move |l| {
+            let blocks = l.iter_mut().filter(|l| l.name.starts_with("block/"));
+            // Every block whole in the pending set.
+            blocks.for_each(|l| l.data.copy_within(8..16, 8 * word));
+            named(l, "host").data[40..48].copy_from_slice(&1u64.to_le_bytes());
+        })
+    };
+    assert!(grow(5).1.contains("its active sets need 254 coordinates, the budget is 102"), "{:?}", grow(5));
+}
+
+#[test]
+fn a_block_thawed_under_full_before_the_first_step_survives_a_restore() {
+    let specs = [BlockSpec::new("a", [1, 4]), BlockSpec::new("b", [1, 4]).frozen()];
+    let new = || Optimizer::new(Reference::<Slices>::default(), &specs, Config::adamw()).unwrap();
+    let (mut o, mut again) = (new(), new());
+    o.thaw(1).unwrap();
+    again.restore(&o.save().unwrap()).unwrap();
+    let end = |o: &mut Optimizer<Reference>| {
+        let (mut p, g) = ([vec![1.0f32; 4], vec![2.0; 4]], [0.5f32, -1.0, 0.25, 3.0]);
+        let _ = o.step(Step::new(0.1), |_| Some(View::F32(&g)), &mut views(&mut p)).unwrap();
+        o.wait().unwrap();
+        bits(&p)
+    };
+    assert_eq!(end(&mut o), end(&mut again));
+}
+
+#[test]
+fn a_group_and_a_block_of_one_name_are_two_units() {
+    let specs = [BlockSpec::new("x", [1, 4]).group("a"), BlockSpec::new("a", [1, 4]), BlockSpec::new("c", [1, 4])];
+    let new =
+        || Optimizer::new(Reference::<Slices>::default(), &specs, Config { seed: 1, sparsity: 0.5, ..Config::paper() }).unwrap();
+    let (mut o, mut again) = (new(), new());
+    assert_eq!(o.cursor_and_draws().0, 1);
+    again.restore(&o.save().unwrap()).unwrap();
+    assert_eq!(again.cursor_and_draws(), o.cursor_and_draws());
+}
+
+#[test]
+fn scales_and_always_active_must_be_as_they_were() {
+    let record = trained().0.save().unwrap();
+    let error = |change: &dyn Fn(&mut BlockSpec)| {
+        let mut specs = specs();
+        change(&mut specs[1]);
+        Optimizer::new(Reference::<Slices>::default(), &specs, config()).unwrap().restore(&record).unwrap_err().to_string()
+    };
+    assert!(error(&|s| s.scales.lr = 0.5).contains("block/w1: lr scale"));
+    assert!(error(&|s| s.scales.weight_decay = 0.5).contains("block/w1: weight decay scale"));
+    assert!(error(&|s| s.always_active = true).contains("block/w1: always active was 0, here it is 1"));
+}
+
+#[test]
+fn the_report_of_the_last_step_survives_a_restore() {
+    for steps in 1..14 {
+        let (mut o, mut p) = (optimizer(config()), parameters());
+        (0..steps).for_each(|t| drive(&mut o, &mut p, t));
+        let mut again = optimizer(config());
+        again.restore(&o.save().unwrap()).unwrap();
+        assert_eq!(again.report().unwrap(), o.report().unwrap(), "after {steps} steps");
+    }
+}
+
+#[test]
+fn counters_stay_at_their_largest_value() {
+    let (mut o, mut p) = (optimizer(config()), parameters());
+    let mut leaves = o.save().unwrap().into_leaves();
+    named(&mut leaves, "flags").data.fill(0xff);
+    named(&mut leaves, "flags").data[..4].fill(0);
+    o.restore(&Record::from_leaves(leaves)).unwrap();
+    let nan: Vec<Vec<f32>> = SIZES.iter().map(|&n| vec![f32::NAN; n]).collect();
+    let _ = o.step(Step::new(0.01), |b| Some(View::F32(&nan[b as usize])), &mut views(&mut p)).unwrap();
+    o.wait().unwrap();
+    let report = o.report().unwrap();
+    assert_eq!((report.nan_gradients, report.streak, report.skipped_total), (u32::MAX, u32::MAX, u32::MAX));
+}
+
+#[test]
+fn a_leftover_of_a_killed_process_of_the_same_id_is_neither_used_nor_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let record = trained().0.save().unwrap();
+    let left: Vec<_> = (0..200).map(|n| folder.path().join(format!(".run.{}-{n}.tmp", std::process::id()))).collect();
+    left.iter().for_each(|l| std::fs::write(l, b"half a record").unwrap());
+    file::save(&path, &record).unwrap();
+    assert_eq!(file::load(&path).unwrap(), record);
+    assert!(left.iter().all(|l| std::fs::read(l).unwrap() == b"half a record"));
 }

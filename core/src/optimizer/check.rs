@@ -1,6 +1,6 @@
 //! What the driver checks before any kernel runs.
 
-use super::step::Open;
+use super::step::{Open, Step};
 use super::{Optimizer, Phase, Result};
 use crate::backend::{Backend, Parameter};
 use crate::block::BlockId;
@@ -24,6 +24,22 @@ impl<B: Backend> Optimizer<B> {
             Phase::Poisoned => Err(Error::Poisoned),
             _ => Err(Error::Order { call, need: "no step is open: begin one first" }),
         }
+    }
+
+    /// The step's numbers, as they are once rounded to the compute type.
+    pub(super) fn check_step(&self, step: &Step) -> Result<(), B> {
+        let single = self.selection.blocks.compute == DType::F32;
+        let rounded = |x: f64| if single { f64::from(x as f32) } else { x };
+        let scales = self.selection.blocks.specs.iter().map(|s| s.scales.lr);
+        let largest = rounded(step.lr * scales.fold(1.0, f64::max));
+        if !(step.lr >= 0.0 && largest.is_finite()) {
+            return Err(Error::Step { field: "lr", value: step.lr, allowed: "finite and not negative" });
+        }
+        let inv = rounded(step.inv_loss_scale);
+        if !(inv.is_finite() && inv > 0.0) {
+            return Err(Error::Step { field: "inv_loss_scale", value: step.inv_loss_scale, allowed: "finite and positive" });
+        }
+        Ok(())
     }
 
     pub(super) fn check_block(&self, block: BlockId) -> Result<(), B> {

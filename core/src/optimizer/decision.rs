@@ -22,7 +22,9 @@ pub(super) struct Waiting<T> {
 }
 
 impl<T> Waiting<T> {
-    pub fn ask<B: Backend<Ticket = T>>(backend: &mut B, arena: &Arena<B::Buffer>, s: &Selection, open: &Open, forced: bool) -> core::result::Result<Option<Self>, B::Error> {
+    pub fn ask<B: Backend<Ticket = T>>(
+        backend: &mut B, arena: &Arena<B::Buffer>, s: &Selection, open: &Open, forced: bool,
+    ) -> core::result::Result<Option<Self>, B::Error> {
         if !open.switching && open.reason.is_none() {
             return Ok(None);
         }
@@ -57,15 +59,21 @@ impl<B: Backend> Optimizer<B> {
         if !ready {
             return Ok(Progress::Pending);
         }
-        let Phase::Waiting(waiting) = core::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(Progress::Ready) };
+        // Poisoned unless all of it is settled: a decision must not be lost.
+        let Phase::Waiting(waiting) = core::mem::replace(&mut self.phase, Phase::Poisoned) else { return Ok(Progress::Ready) };
         self.settle(waiting)
     }
 
     fn settle(&mut self, waiting: Waiting<B::Ticket>) -> Result<Progress, B> {
         if let (Some((_, carried)), Some(applied)) = (&waiting.switch, waiting.applied) {
-            if applied { self.commit_switch()? } else { self.revert_switch(*carried)? }
+            if applied {
+                self.commit_switch()?
+            } else {
+                self.revert_switch(*carried)?
+            }
             self.last.switched = applied;
         }
+        self.phase = Phase::Idle;
         let Some((_, table)) = waiting.table else {
             self.selection.make_plan();
             return Ok(Progress::Ready);
@@ -96,12 +104,14 @@ impl<B: Backend> Optimizer<B> {
             core::mem::swap(&mut self.arena.m, &mut self.arena.spare);
         }
         core::mem::swap(&mut self.arena.masks, &mut self.arena.old_masks);
+        self.mask_words.swap(0, 1);
         self.free_switch_buffers()
     }
 
     pub(super) fn free_switch_buffers(&mut self) -> Result<(), B> {
         let op = device::<B>("free a switch's buffers");
         self.arena.old_masks = self.backend.alloc(DType::U32, 0).map_err(&op)?;
+        self.mask_words[1] = 0;
         self.arena.spare = self.backend.alloc(self.selection.blocks.compute, 0).map_err(&op)?;
         Ok(())
     }

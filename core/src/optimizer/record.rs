@@ -5,9 +5,13 @@ mod save;
 
 pub use save::Saving;
 
-use crate::selection::Selection;
+use super::LastStep;
+use crate::fill::Sized;
+use crate::patience::LossEntry;
+use crate::selection::{Decision, Reason, Selection};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// Words of `block/NAME`.
 mod word {
@@ -24,7 +28,12 @@ mod word {
     pub const UNIT: usize = 11;
     pub const VISITS: usize = 12;
     pub const TABLE: usize = 13;
-    pub const LEN: usize = 16;
+    /// Active coordinates in the last step.
+    pub const LAST: usize = 16;
+    pub const ALWAYS_ACTIVE: usize = 17;
+    pub const LR_SCALE: usize = 18;
+    pub const WEIGHT_DECAY_SCALE: usize = 19;
+    pub const LEN: usize = 20;
 }
 
 /// Words of `host`.
@@ -36,13 +45,65 @@ mod host {
     pub const FORCED: usize = 4;
     pub const PENDING: usize = 5;
     pub const BUDGET: usize = 6;
-    pub const LEN: usize = 7;
+    /// What the last step came to, for its report.
+    pub const LAST: usize = 7;
+    pub const LEN: usize = 13;
 }
 
-/// A unit's name: its group's, or its block's.
-fn unit_name(s: &Selection, unit: u32) -> &str {
+/// The last step's outcome as words: loss, reason, decision with its two numbers, switched.
+fn outcome_words(l: &LastStep) -> [u64; host::LEN - host::LAST] {
+    let loss = match l.loss {
+        LossEntry::None => 0,
+        LossEntry::Entered => 1,
+        LossEntry::NotFinite => 2,
+    };
+    let reason = match l.reason {
+        None => 0,
+        Some(Reason::LossRule) => 1,
+        Some(Reason::Period) => 2,
+        Some(Reason::Forced) => 3,
+    };
+    let decision = match l.decision {
+        None => [0; 3],
+        Some(Decision::Switch) => [1, 0, 0],
+        Some(Decision::Keep) => [2, 0, 0],
+        Some(Decision::Void { units, first }) => [3, units as u64, u64::from(first)],
+    };
+    [loss, reason, decision[0], decision[1], decision[2], u64::from(l.switched)]
+}
+
+/// The way back; words that mean nothing are read as "nothing happened".
+fn outcome(words: &[u64], active: Vec<Sized>) -> LastStep {
+    LastStep {
+        active,
+        loss: match words[0] {
+            1 => LossEntry::Entered,
+            2 => LossEntry::NotFinite,
+            _ => LossEntry::None,
+        },
+        reason: match words[1] {
+            1 => Some(Reason::LossRule),
+            2 => Some(Reason::Period),
+            3 => Some(Reason::Forced),
+            _ => None,
+        },
+        decision: match words[2] {
+            1 => Some(Decision::Switch),
+            2 => Some(Decision::Keep),
+            3 => Some(Decision::Void { units: words[3] as usize, first: words[4] as u32 }),
+            _ => None,
+        },
+        switched: words[5] != 0,
+    }
+}
+
+/// A unit's name: its group's, or its block's. A group may bear a block's name.
+fn unit_name(s: &Selection, unit: u32) -> String {
     let spec = s.blocks.spec(s.blocks.units[unit as usize].blocks[0]);
-    spec.group.as_deref().unwrap_or(&spec.name)
+    match &spec.group {
+        Some(group) => format!("group/{group}"),
+        None => format!("block/{}", spec.name),
+    }
 }
 
 fn name_hash(name: &str) -> u64 {

@@ -91,14 +91,11 @@ impl<B: Backend> Optimizer<B> {
     ///
     /// # Errors
     /// [`Error::Pending`] while the last step's decision is not known, [`Error::Order`] while a step is open,
-    /// [`Error::Step`] for a learning rate or loss scale that is not finite; the backend's, where a switch finds no memory.
+    /// [`Error::Step`] for a learning rate that is negative or a loss scale that is not positive, or not finite, in the
+    /// compute type; the backend's, where a switch finds no memory.
     pub fn begin(&mut self, step: Step) -> Result<(), B> {
         self.idle("begin")?;
-        for (field, value) in [("lr", step.lr), ("inv_loss_scale", step.inv_loss_scale)] {
-            if !value.is_finite() {
-                return Err(Error::Step { field, value });
-            }
-        }
+        self.check_step(&step)?;
         let (switching, carrying) = self.prepare_switch()?;
         let (loss, rule) = self.selection.history.enter(step.loss);
         let reason = self.selection.reason(rule);
@@ -122,6 +119,7 @@ impl<B: Backend> Optimizer<B> {
             self.arena.spare = self.backend.alloc(self.selection.blocks.compute, self.capacity).map_err(&op)?;
         }
         self.arena.old_masks = core::mem::replace(&mut self.arena.masks, masks);
+        self.mask_words = [words, self.mask_words[0]];
         Ok((true, carrying))
     }
 
@@ -181,16 +179,17 @@ impl<B: Backend> Optimizer<B> {
         if open.switching { self.revert_switch(false) } else { Ok(()) }
     }
 
-    /// Ends the step: guard, clip, update. `params` holds the parameters of at least the active blocks, by block.
+    /// Ends the step: guard, clip, update. A probe that has not come keeps its score. `params` holds the parameters of at least the active blocks, by block.
     ///
     /// # Errors
     /// A gradient or parameter that is missing or wrong: the step stays open.
     pub fn finish(&mut self, params: &mut [Parameter<B::Param<'_>>]) -> Result<Progress, B> {
         let open = self.open("finish")?;
-        if let Some(i) = self.arrived.iter().position(|a| !a) {
-            return Err(Error::MissingGradient { block: self.block_name(self.selection.plan.wanted[i].block) });
+        if let Some(w) = self.missing().find(|w| !w.only_probed()) {
+            return Err(Error::MissingGradient { block: self.block_name(w.block) });
         }
         self.check_parameters(params, false)?;
+        self.selection.drop_scores(&self.arrived);
         let w = work(&self.selection, &open);
         let done = self.backend.finish(&mut self.arena, &w, params);
         self.poison_on_error("update", done)?;
@@ -203,15 +202,24 @@ impl<B: Backend> Optimizer<B> {
     ///
     /// # Errors
     /// As [`Self::begin`], [`Self::grad`] and [`Self::finish`]; the step is then not begun.
-    pub fn step<'g>(&mut self, step: Step, grads: impl Fn(BlockId) -> Option<B::Grad<'g>>, params: &mut [Parameter<B::Param<'_>>]) -> Result<Progress, B> {
+    pub fn step<'g>(
+        &mut self, step: Step, grads: impl Fn(BlockId) -> Option<B::Grad<'g>>, params: &mut [Parameter<B::Param<'_>>],
+    ) -> Result<Progress, B> {
         self.idle("step")?;
         for i in 0..self.selection.plan.wanted.len() {
-            let block = self.selection.plan.wanted[i].block;
-            let g = grads(block).ok_or_else(|| Error::MissingGradient { block: self.block_name(block) })?;
-            self.check_gradient(block, &g)?;
+            let w = self.selection.plan.wanted[i];
+            match grads(w.block) {
+                Some(g) => drop(self.check_gradient(w.block, &g)?),
+                None if w.only_probed() => {}
+                None => return Err(Error::MissingGradient { block: self.block_name(w.block) }),
+            }
         }
         self.check_parameters(params, true)?;
         self.begin(step)?;
+        for (arrived, w) in self.arrived.iter_mut().zip(&self.selection.plan.wanted) {
+            *arrived = grads(w.block).is_some();
+        }
+        self.selection.drop_scores(&self.arrived);
         let open = self.open("step")?;
         let w = work(&self.selection, &open);
         let done = self.backend.whole(&mut self.arena, &w, &grads, params);

@@ -96,7 +96,8 @@ pub fn to_bytes(record: &Record) -> Result<Vec<u8>, FileError> {
 /// Truncated, altered, of another program, or of a newer format: [`FileError::Content`] says which.
 pub fn from_bytes(bytes: &[u8]) -> Result<Record, FileError> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(content)?;
-    let sealed = header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| content("it was not written by this crate"))?;
+    let sealed =
+        header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| content("it was not written by this crate"))?;
     let version = sealed.split(' ').nth(1).and_then(|v| v.parse::<u64>().ok());
     if version.is_some_and(|v| v > FORMAT) {
         return Err(content(format!("format {}, this crate reads {FORMAT}", version.unwrap_or_default())));
@@ -147,16 +148,11 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let (folder, name) = (target.parent().unwrap_or(Path::new("")), target.file_name().unwrap_or_default());
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    static NEXT: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-    let temporary = folder.join(format!(".{}.{}-{number}.tmp", name.to_string_lossy(), std::process::id()));
     let io = |operation| move |error| FileError::Io { path: path.into(), operation, error };
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(io("create"))?;
-        write(&mut file).map_err(io("write"))?;
-        file.sync_all().map_err(io("sync"))?;
-        fs::rename(&temporary, &target).map_err(io("replace"))
-    })();
+    let (mut file, temporary) = create_beside(folder, &name.to_string_lossy()).map_err(io("create"))?;
+    let written = write(&mut file).map_err(io("write")).and_then(|()| file.sync_all().map_err(io("sync")));
+    drop(file);
+    let written = written.and_then(|()| fs::rename(&temporary, &target).map_err(io("replace")));
     if written.is_err() {
         // The first error is the one to tell; a leftover that cannot be removed changes nothing.
         let _ = fs::remove_file(&temporary);
@@ -167,4 +163,17 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// A new file under a name of its own. A killed process may have left one of the same name behind: it is not touched.
+fn create_beside(folder: &Path, name: &str) -> io::Result<(File, PathBuf)> {
+    static NEXT: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        let path = folder.join(format!(".{name}.{}-{number}.tmp", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return opened.map(|file| (file, path)),
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! From named leaves to the arena. All is checked before anything is written.
 
-use super::{config_text, host, name_hash, unit_name, word};
-use crate::backend::{Arena, Backend, flag};
+use super::{config_text, host, name_hash, outcome, unit_name, word};
+use crate::backend::{Arena, Backend, flag, norm};
 use crate::block::BlockId;
 use crate::error::Error;
 use crate::fill::Sized;
 use crate::mask;
 use crate::moments::{ActiveSet, Region};
-use crate::optimizer::{Optimizer, Phase, Result, device};
+use crate::optimizer::{LastStep, Optimizer, Phase, Result, device};
 use crate::policy::Policy;
 use crate::record::{FORMAT, Problem, Record, dtype_code};
 use crate::reference::HostBuffer;
@@ -30,6 +30,8 @@ struct Restored {
     powers: Vec<f64>,
     table: Vec<f64>,
     flags: Vec<u32>,
+    norm: Vec<f64>,
+    last: LastStep,
 }
 
 impl<B: Backend> Optimizer<B> {
@@ -40,22 +42,25 @@ impl<B: Backend> Optimizer<B> {
     /// written poisons it.
     pub fn restore(&mut self, record: &Record) -> Result<(), B> {
         let restored = read(&self.selection, record).map_err(|(leaf, problem)| Error::Record { leaf, problem })?;
-        let set = &restored.selection.current;
-        if restored.selection.config.policy != Policy::Full && set.packed_end() > self.capacity {
-            let problem = format!("its moments need {} elements, the budget is {}", set.packed_end(), self.capacity);
+        let s = &restored.selection;
+        let needed = s.current.packed_end().max(s.next_set().packed_end());
+        if s.config.policy != Policy::Full && needed > self.capacity {
+            let problem = format!("its active sets need {needed} coordinates, the budget is {}", self.capacity);
             return Err(Error::Record { leaf: "host".to_string(), problem });
         }
-        self.grow(set.packed_end())?;
-        let masks = self.backend.alloc(DType::U32, set.mask_words()).map_err(device::<B>("restore"))?;
-        self.arena.masks = masks;
-        self.report = None;
+        self.grow(needed)?;
+        let words = s.current.mask_words();
+        let masks = self.backend.alloc(DType::U32, words).map_err(device::<B>("restore"))?;
         self.phase = Phase::Poisoned; // until all is written
+        self.report = None;
+        (self.arena.masks, self.mask_words) = (masks, [words, 0]);
         write(&mut self.backend, &mut self.arena, &restored).map_err(device::<B>("restore"))?;
-        self.selection = restored.selection;
+        self.free_switch_buffers()?;
+        (self.selection, self.last) = (restored.selection, restored.last);
         self.selection.refresh();
         self.reset_arrivals();
         self.phase = Phase::Idle;
-        self.free_switch_buffers()
+        Ok(())
     }
 }
 
@@ -69,6 +74,7 @@ fn write<B: Backend>(b: &mut B, a: &mut Arena<B::Buffer>, restored: &Restored) -
     b.write(&mut a.powers, 0, View::F64(&restored.powers))?;
     b.write(&mut a.table, 0, View::F64(&restored.table))?;
     b.write(&mut a.flags, 0, View::U32(&restored.flags))?;
+    b.write(&mut a.norm, 0, View::F64(&restored.norm))?;
     b.submit()
 }
 
@@ -79,7 +85,7 @@ fn read(ours: &Selection, record: &Record) -> Checked<Restored> {
     }
     same_config(ours, &record.u8s("config")?)?;
     same_blocks(ours, record)?;
-    let (selection, is_pending) = read_host(ours, record)?;
+    let (selection, words) = read_host(ours, record)?;
     let (blocks, units) = (selection.blocks.count(), selection.blocks.units.len());
     let mut out = Restored {
         runs: Vec::new(),
@@ -87,6 +93,8 @@ fn read(ours: &Selection, record: &Record) -> Checked<Restored> {
         powers: vec![1.0; 4 * blocks],
         table: vec![0.0; units * ROW],
         flags: exactly(record.u32s("flags")?, flag::LEN, "flags")?,
+        norm: exactly(record.f64s("norm")?, norm::LEN, "norm")?,
+        last: outcome(&words[host::LAST..], Vec::new()),
         selection,
     };
     let (mut current, mut pending) = (Vec::new(), Vec::new());
@@ -97,12 +105,12 @@ fn read(ours: &Selection, record: &Record) -> Checked<Restored> {
     set.regions.iter_mut().for_each(|r| r.fresh = false);
     out.runs = set.regions.iter().map(|r| read_run(&out.selection, record, r)).collect::<Checked<_>>()?;
     out.selection.current = set;
-    out.selection.pending = is_pending.then(|| ActiveSet::new(&out.selection.blocks, &pending));
+    out.selection.pending = (words[host::PENDING] != 0).then(|| ActiveSet::new(&out.selection.blocks, &pending));
     Ok(out)
 }
 
-/// Counters, losses and cursor; whether a set is pending.
-fn read_host(ours: &Selection, record: &Record) -> Checked<(Selection, bool)> {
+/// Counters, losses and cursor; and all words of `host`.
+fn read_host(ours: &Selection, record: &Record) -> Checked<(Selection, Vec<u64>)> {
     let words = exactly(record.u64s("host")?, host::LEN, "host")?;
     if words[host::BUDGET] != ours.budget as u64 {
         return Err(("host".into(), format!("its budget is {}, here it is {}", words[host::BUDGET], ours.budget)));
@@ -116,9 +124,9 @@ fn read_host(ours: &Selection, record: &Record) -> Checked<(Selection, bool)> {
     }
     s.history.restore(&losses, words[host::LOSSES]);
     let cursor = record.u8s("cursor")?;
-    let unit = (0..s.blocks.units.len() as u32).find(|&u| unit_name(&s, u).as_bytes() == cursor);
+    let unit = (0..s.blocks.units.len() as u32).find(|&u| unit_name(&s, u).as_bytes() == cursor.as_slice());
     s.cursor = unit.ok_or_else(|| ("cursor".to_string(), format!("no unit is named {}", String::from_utf8_lossy(&cursor))))?;
-    Ok((s, words[host::PENDING] != 0))
+    Ok((s, words))
 }
 
 /// A block of the record that is not here; the other way round shows when each of ours is read.
@@ -143,6 +151,15 @@ impl Restored {
         if words[word::DTYPE] != dtype_code(spec.dtype) {
             return Err((leaf, format!("its element type is not {}", spec.dtype)));
         }
+        for (what, theirs, ours) in [
+            ("always active", words[word::ALWAYS_ACTIVE], u64::from(spec.always_active)),
+            ("lr scale (bits)", words[word::LR_SCALE], spec.scales.lr.to_bits()),
+            ("weight decay scale (bits)", words[word::WEIGHT_DECAY_SCALE], spec.scales.weight_decay.to_bits()),
+        ] {
+            if theirs != ours {
+                return Err((leaf, format!("{what} was {theirs}, here it is {ours}")));
+            }
+        }
         spec.frozen = words[word::FROZEN] != 0;
         for (set, k) in sets.into_iter().zip([words[word::CURRENT], words[word::PENDING]]) {
             if k > spec.len() as u64 || (k > 0 && spec.frozen) {
@@ -152,11 +169,14 @@ impl Restored {
                 set.push((block as BlockId, k as usize));
             }
         }
+        if words[word::LAST] > 0 {
+            self.last.active.push((block as BlockId, words[word::LAST] as usize));
+        }
         self.steps[block] = words[word::STEPS] as u32;
         let floats = |words: &[u64], to: &mut [f64]| to.iter_mut().zip(words).for_each(|(x, w)| *x = f64::from_bits(*w));
         floats(&words[word::POWERS..], &mut self.powers[4 * block..4 * block + 4]);
         let Some(unit) = unit else { return Ok(()) };
-        if words[word::UNIT] != name_hash(unit_name(&self.selection, unit)) {
+        if words[word::UNIT] != name_hash(&unit_name(&self.selection, unit)) {
             return Err((leaf, "it was in another group".to_string()));
         }
         self.selection.visits[unit as usize] = words[word::VISITS];
@@ -198,7 +218,7 @@ fn same_config(ours: &Selection, theirs: &[u8]) -> Checked<()> {
         return Ok(());
     }
     let differ = text.lines().zip(theirs.lines()).find(|(a, b)| a != b);
-    let problem = differ.map_or_else(|| "it has other fields".to_string(), |(a, b)| format!("the record was made with {b}, here it is {a}"));
+    let problem = differ
+        .map_or_else(|| "it has other fields".to_string(), |(a, b)| format!("the record was made with {b}, here it is {a}"));
     Err(("config".to_string(), problem))
 }
-

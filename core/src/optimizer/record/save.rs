@@ -1,9 +1,9 @@
 //! From the arena to named leaves.
 
-use super::{config_text, host, name_hash, unit_name, word};
-use crate::backend::{Backend, flag};
+use super::{config_text, host, name_hash, outcome_words, unit_name, word};
+use crate::backend::{Backend, flag, norm};
 use crate::block::BlockId;
-use crate::optimizer::{Optimizer, Result, device};
+use crate::optimizer::{LastStep, Optimizer, Result, device};
 use crate::record::{FORMAT, Leaf, Record, dtype_code};
 use crate::reference::HostBuffer;
 use crate::score::ROW;
@@ -16,10 +16,11 @@ use alloc::vec::Vec;
 /// A snapshot on its way from the device. Training may go on meanwhile.
 pub struct Saving<B: Backend> {
     selection: Selection,
+    last: LastStep,
     /// By block, its unit.
     units: Vec<Option<u32>>,
-    /// m, v, masks, score table, step counts, powers, flags: on their way, and whether they have come.
-    pieces: [(B::Ticket, HostBuffer, bool); 7],
+    /// m, v, masks, score table, step counts, powers, flags, norm: on their way, and whether they have come.
+    pieces: [(B::Ticket, HostBuffer, bool); 8],
 }
 
 impl<B: Backend> Saving<B> {
@@ -65,6 +66,7 @@ impl<B: Backend> Saving<B> {
         words[host::FORCED] = u64::from(s.forced);
         words[host::PENDING] = u64::from(s.pending.is_some());
         words[host::BUDGET] = s.budget as u64;
+        words[host::LAST..].copy_from_slice(&outcome_words(&self.last));
         vec![
             Leaf::u64s("format", &[FORMAT]),
             Leaf::u8s("config", config_text(s).as_bytes()),
@@ -72,6 +74,7 @@ impl<B: Backend> Saving<B> {
             Leaf::view("losses", View::F64(s.history.last())),
             Leaf::u8s("cursor", unit_name(s, s.cursor).as_bytes()),
             Leaf::view("flags", self.pieces[6].1.view(0, flag::LEN)),
+            Leaf::view("norm", self.pieces[7].1.view(0, norm::LEN)),
         ]
     }
 
@@ -84,6 +87,11 @@ impl<B: Backend> Saving<B> {
         words[word::COLUMNS] = spec.shape[1] as u64;
         words[word::DTYPE] = dtype_code(spec.dtype);
         words[word::FROZEN] = u64::from(spec.frozen);
+        words[word::ALWAYS_ACTIVE] = u64::from(spec.always_active);
+        words[word::LR_SCALE] = spec.scales.lr.to_bits();
+        words[word::WEIGHT_DECAY_SCALE] = spec.scales.weight_decay.to_bits();
+        let last = self.last.active.binary_search_by_key(&block, |a| a.0);
+        words[word::LAST] = last.map_or(0, |i| self.last.active[i].1 as u64);
         words[word::CURRENT] = s.current.find(block).map_or(0, |r| r.k as u64);
         words[word::PENDING] = s.pending.as_ref().and_then(|p| p.find(block)).map_or(0, |r| r.k as u64);
         if words[word::CURRENT] > 0 {
@@ -93,7 +101,7 @@ impl<B: Backend> Saving<B> {
             }
         }
         if let Some(unit) = self.units[at] {
-            words[word::UNIT] = name_hash(unit_name(s, unit));
+            words[word::UNIT] = name_hash(&unit_name(s, unit));
             words[word::VISITS] = s.visits[unit as usize];
             for (word, x) in words[word::TABLE..].iter_mut().zip(&f64s(table)[unit as usize * ROW..][..ROW]) {
                 *word = x.to_bits();
@@ -125,9 +133,10 @@ impl<B: Backend> Optimizer<B> {
             read(&a.steps, DType::U32, blocks)?,
             read(&a.powers, DType::F64, 4 * blocks)?,
             read(&a.flags, DType::U32, flag::LEN)?,
+            read(&a.norm, DType::F64, norm::LEN)?,
         ];
         b.submit().map_err(device::<B>("read the state"))?;
-        Ok(Saving { units: s.blocks.unit_of_blocks(), selection: self.selection.clone(), pieces })
+        Ok(Saving { units: s.blocks.unit_of_blocks(), selection: self.selection.clone(), last: self.last.clone(), pieces })
     }
 
     /// The record of everything that a bit-exact continuation needs, waiting for the device.
