@@ -575,3 +575,33 @@ fn masks_that_are_held_are_reported_as_held_a5_5() {
     o.freeze(masked).unwrap();
     assert_eq!(o.memory().masks, held, "nothing is freed before the next switch");
 }
+
+#[test]
+fn a_constant_gradient_moves_a_weight_by_lr_from_the_first_step_on() {
+    let mut o =
+        Optimizer::new(Reference::<Slices>::default(), &[BlockSpec::new("w", [1, 2])], Config { eps: 0.0, ..Config::adamw() })
+            .unwrap();
+    let mut p = [vec![0.0f32; 2]];
+    for t in 1..=50 {
+        let _ = o.step(Step::new(0.125), |_| Some(View::F32(&[3.0, -0.01])), &mut views(&mut p)).unwrap();
+        o.wait().unwrap();
+        for (x, sign) in p[0].iter().zip([-1.0, 1.0]) {
+            assert!((x - sign * 0.125 * t as f32).abs() < 1e-5 * t as f32, "step {t}: {x}");
+        }
+    }
+}
+
+#[test]
+fn host_numbers_hold_for_tensors_of_2_to_the_40_a1_1() {
+    use blockllm::{Fill, fill::fill};
+    let n = 1usize << 40;
+    assert_eq!(blockllm::block::budget(3 * n, 0.5), 3 * n / 2);
+    assert_eq!(blockllm::mask::words(n), n / 32 + n / 512);
+    let units = || [(0u32, n + 1), (1, n), (2, n - 1)].map(|b| [b]).into_iter();
+    assert_eq!(fill(Fill::LastMasked, MaskKind::Coordinate, units(), n + 7), [(0, n + 1), (1, 6)]);
+    // q * n_b needs 128 bits: n and n - 1, and the one left over goes to the first.
+    let uniform = fill(Fill::Uniform, MaskKind::Coordinate, units(), 2 * n);
+    assert_eq!(uniform, [(0, n + 1), (1, n - 1)]);
+    let tiles = fill(Fill::LastMasked, MaskKind::Tile(64), units(), n + 100);
+    assert_eq!(tiles, [(0, n + 1), (1, 64)]);
+}
