@@ -14,6 +14,8 @@ pub enum Command {
     },
     /// Run the checks.
     Test(Test),
+    /// Measure what the main job must reach.
+    Bounds,
 }
 
 /// How to run the checks.
@@ -41,7 +43,11 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
         None => Ok(Command::Help),
         Some("setup") => setup(rest),
         Some("test") => test(rest).map(Command::Test),
-        Some(other) => Err(format!("no command is called {other}: setup, test or help")),
+        Some("bounds") => match rest.next() {
+            None => Ok(Command::Bounds),
+            Some(other) => Err(format!("bounds does not know {other}: it takes nothing")),
+        },
+        Some(other) => Err(format!("no command is called {other}: setup, test, bounds or help")),
     }
 }
 
@@ -99,6 +105,9 @@ pub fn help() -> String {
                   is listed as SKIP
       --extended  also what takes long: tests that are marked #[ignore], and the stages marked below
       --only      these stages alone
+  cargo xtask bounds
+      Trains the main job with three seeds, with BlockLLM and with AdamW (about ten minutes), and says whether memory,
+      coverage and loss are within their bounds.
   cargo xtask help
       Prints this.
 
@@ -126,6 +135,11 @@ mod tests {
     }
 
     #[test]
+    fn bounds_take_nothing() {
+        assert_eq!(parsed("bounds"), Ok(Command::Bounds));
+    }
+
+    #[test]
     fn only_takes_a_list_in_both_spellings() {
         let only =
             |names: &[&str]| Ok(Command::Test(Test { only: names.iter().map(|s| s.to_string()).collect(), ..Test::default() }));
@@ -146,6 +160,7 @@ mod tests {
         for (line, part) in [
             ("tset", "tset"),
             ("setup --all", "--all"),
+            ("bounds 3", "3"),
             ("test --onyl clippy", "--onyl"),
             ("test --only", "''"),
             ("test --only clippy,", "''"),

@@ -1,6 +1,7 @@
-//! The project's own chores: `cargo xtask setup`, `cargo xtask test`. `cargo xtask help` says more.
+//! The project's own chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask bounds`. `cargo xtask help` says more.
 
 mod arguments;
+mod bounds;
 mod need;
 mod run;
 mod setup;
@@ -18,12 +19,24 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print!("{}", arguments::help()),
         Ok(Command::Setup { extended }) => setup::install(&stage::all(extended)),
         Ok(Command::Test(options)) => return test(&options),
+        Ok(Command::Bounds) => return bounds(),
         Err(problem) => {
             eprintln!("xtask: {problem}");
             return ExitCode::from(2);
         }
     }
     ExitCode::SUCCESS
+}
+
+fn bounds() -> ExitCode {
+    match bounds::check() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn test(options: &Test) -> ExitCode {
