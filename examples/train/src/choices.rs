@@ -93,6 +93,74 @@ pub(crate) enum Across {
     Carry,
 }
 
+/// `--score`: what a block's gradient is worth.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Score {
+    /// The norm of its gradient
+    Norm,
+    /// The root of the mean square of its gradient
+    Rms,
+}
+
+/// `--bias`: how earlier choices count against a block.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Bias {
+    /// Its score is divided by how often it was chosen
+    Ratio,
+    /// By the exponential of its share of all choices
+    Exponential,
+    /// Not at all
+    None,
+}
+
+/// `--fill`: how the state is spread over the best blocks.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Fill {
+    /// Whole blocks, and a part of the last
+    LastMasked,
+    /// The same share of each of them
+    Uniform,
+    /// Whole blocks only
+    Whole,
+}
+
+/// `--mask`: which weights of a block are the part that is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum Mask {
+    /// Those with the largest gradients.
+    Coordinate,
+    /// Runs of so many neighbours, by their largest gradient.
+    Tile(usize),
+}
+
+impl FromStr for Mask {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "coordinate" => Ok(Self::Coordinate),
+            Some(("tile", size)) => match size.parse() {
+                Ok(size) if size >= 1 => Ok(Self::Tile(size)),
+                _ => Err(format!("'{size}' is no number of weights (1 or more)")),
+            },
+            _ => Err("say coordinate, or tile:SIZE, as in tile:64".to_string()),
+        }
+    }
+}
+
+impl Display for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Coordinate => f.write_str("coordinate"),
+            Self::Tile(size) => write!(f, "tile:{size}"),
+        }
+    }
+}
+
 impl FromStr for Inactive {
     type Err = String;
 
@@ -164,4 +232,4 @@ macro_rules! kept_as_text {
         }
     )*};
 }
-kept_as_text!(Inactive, Trigger);
+kept_as_text!(Inactive, Trigger, Mask);

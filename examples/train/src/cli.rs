@@ -6,7 +6,7 @@ use clap::builder::PossibleValue;
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 
-use crate::choices::{Across, Inactive, Method, Methods, Trigger, positive};
+use crate::choices::{Across, Bias, Fill, Inactive, Mask, Method, Methods, Score, Trigger, positive};
 use crate::error::{Failure, Result, one_line};
 use crate::fault::Fault;
 use crate::model::Sizes;
@@ -77,6 +77,19 @@ pub(crate) struct Cli {
     /// sign of the gradient [default: sign:1]
     #[arg(long, value_name = "HOW", help_heading = "BlockLLM")]
     pub(crate) inactive: Option<Inactive>,
+    /// What ranks the blocks (weight matrices) when weights are chosen [default: norm]
+    #[arg(long, value_enum, help_heading = "BlockLLM")]
+    pub(crate) score: Option<Score>,
+    /// How earlier choices count against a block [default: ratio]
+    #[arg(long, value_enum, help_heading = "BlockLLM")]
+    pub(crate) bias: Option<Bias>,
+    /// How the state is spread over the best blocks [default: last-masked]
+    #[arg(long, value_enum, help_heading = "BlockLLM")]
+    pub(crate) fill: Option<Fill>,
+    /// Which weights of a block are chosen where only a part of it is: coordinate, those with the largest gradients, or
+    /// tile:SIZE, runs of SIZE neighbours [default: coordinate]
+    #[arg(long, value_name = "KIND", help_heading = "BlockLLM")]
+    pub(crate) mask: Option<Mask>,
 
     /// Folder to write to; it must not hold a run yet [default: runs/pretrain, or runs/pretrain-2 and so on]
     #[arg(long, value_name = "DIR", help_heading = "Files")]

@@ -2,7 +2,7 @@
 
 use blockllm::mask::Mask;
 use blockllm::record::{self, LeafType};
-use blockllm::{Across, Config, Inactive, Policy, Record, Trigger};
+use blockllm::{Across, Config, Fill, Inactive, MaskKind, Policy, Record, ScoreKind, Trigger, VisitBias};
 use blockllm_candle::{BlockLlm, Parameter, ParameterStore};
 use candle_core::Tensor;
 use safetensors::Dtype;
@@ -75,7 +75,9 @@ impl Method {
         // The masks are in the optimizer's memory, wherever that is; a record is how they come out.
         let record = self.optimizer.save()?;
         for (block, (name, len)) in self.blocks.iter().enumerate() {
-            match (record.get(&format!("m/{name}")), record.get(&format!("mask/{name}"))) {
+            // A block that has moments is active; without a mask, all of it.
+            let moments = record.get(&format!("m/{name}")).filter(|moments| !moments.is_empty());
+            match (moments, record.get(&format!("mask/{name}"))) {
                 (Some(_), None) => coverage.add_block(block),
                 (Some(_), Some(mask)) => {
                     let words: Vec<u32> = mask.data.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
@@ -142,6 +144,24 @@ fn config(method: choices::Method, options: &Options) -> Config {
         inactive: match options.inactive {
             choices::Inactive::Frozen => Inactive::Frozen,
             choices::Inactive::Sign(scale) => Inactive::SignSgd(scale),
+        },
+        score: match options.score {
+            choices::Score::Norm => ScoreKind::GradientNorm,
+            choices::Score::Rms => ScoreKind::GradientRms,
+        },
+        visit_bias: match options.bias {
+            choices::Bias::Ratio => VisitBias::Ratio,
+            choices::Bias::Exponential => VisitBias::Exponential,
+            choices::Bias::None => VisitBias::None,
+        },
+        fill: match options.fill {
+            choices::Fill::LastMasked => Fill::LastMasked,
+            choices::Fill::Uniform => Fill::Uniform,
+            choices::Fill::Whole => Fill::Whole,
+        },
+        mask: match options.mask {
+            choices::Mask::Coordinate => MaskKind::Coordinate,
+            choices::Mask::Tile(size) => MaskKind::Tile(size),
         },
         ..base
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::choices::{Across, Inactive, Methods, Trigger};
+use crate::choices::{Across, Bias, Fill, Inactive, Mask, Methods, Score, Trigger};
 use crate::cli::Cli;
 use crate::corpus;
 use crate::error::{Context, Failure, Result};
@@ -33,6 +33,10 @@ pub(crate) struct Options {
     pub(crate) trigger: Trigger,
     pub(crate) across: Across,
     pub(crate) inactive: Inactive,
+    pub(crate) score: Score,
+    pub(crate) bias: Bias,
+    pub(crate) fill: Fill,
+    pub(crate) mask: Mask,
     pub(crate) save_every: usize,
     pub(crate) sizes: Sizes,
 }
@@ -59,6 +63,10 @@ impl Options {
             trigger: cli.trigger.unwrap_or(if paper { Trigger::Patience(10) } else { Trigger::Period(10) }),
             across: cli.across.unwrap_or(if paper { Across::Reset } else { Across::Carry }),
             inactive: cli.inactive.unwrap_or(if paper { Inactive::Frozen } else { Inactive::Sign(1.0) }),
+            score: cli.score.unwrap_or(Score::Norm),
+            bias: cli.bias.unwrap_or(Bias::Ratio),
+            fill: cli.fill.unwrap_or(Fill::LastMasked),
+            mask: cli.mask.unwrap_or(Mask::Coordinate),
             save_every: cli.save_every.unwrap_or(50),
             sizes: cli.model.map_or(Sizes::STANDARD, |model| model.0),
         })
@@ -101,6 +109,10 @@ impl Options {
         same("--trigger", cli.trigger, self.trigger)?;
         same("--across", cli.across.map(word), word(self.across))?;
         same("--inactive", cli.inactive, self.inactive)?;
+        same("--score", cli.score.map(word), word(self.score))?;
+        same("--bias", cli.bias.map(word), word(self.bias))?;
+        same("--fill", cli.fill.map(word), word(self.fill))?;
+        same("--mask", cli.mask, self.mask)?;
         same("--save-every", cli.save_every, self.save_every)
     }
 }
@@ -124,6 +136,10 @@ fn refuse_without_effect(cli: &Cli, method: Methods) -> Result<()> {
         ("--trigger", cli.trigger.is_some()),
         ("--across", cli.across.is_some()),
         ("--inactive", cli.inactive.is_some()),
+        ("--score", cli.score.is_some()),
+        ("--bias", cli.bias.is_some()),
+        ("--fill", cli.fill.is_some()),
+        ("--mask", cli.mask.is_some()),
         ("--sparsity", cli.sparsity.is_some() && method == Methods::Adamw),
     ];
     let given = choices.iter().find(|(_, given)| *given).map(|(name, _)| *name);
