@@ -7,12 +7,16 @@
 mod check;
 mod decision;
 mod freeze;
+mod phase;
 mod record;
 mod report;
 mod step;
 
+pub use phase::Progress;
 pub use record::Saving;
-pub use step::{Progress, Step};
+pub use step::Step;
+
+use phase::Phase;
 
 use crate::backend::{Arena, Backend, Wanted, flag, norm};
 use crate::block::{BlockId, BlockSpec, Blocks};
@@ -36,14 +40,6 @@ struct LastStep {
     reason: Option<Reason>,
     decision: Option<Decision>,
     switched: bool,
-}
-
-enum Phase<T> {
-    Idle,
-    Open(step::Open),
-    /// The last step's switch or decision waits for the device.
-    Waiting(decision::Waiting<T>),
-    Poisoned,
 }
 
 /// A BlockLLM optimizer over a backend.

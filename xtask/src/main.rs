@@ -40,7 +40,7 @@ fn bounds() -> ExitCode {
 }
 
 fn test(options: &Test) -> ExitCode {
-    let stages = stage::chosen(options);
+    let stages = stage::chosen(options.extended, &options.only);
     if options.setup {
         setup::install(&stages);
     }

@@ -1,6 +1,5 @@
 //! The table of stages: what is checked, with which commands, and what they need.
 
-use crate::arguments::Test;
 use crate::need::{self, Need};
 
 /// One check.
@@ -106,13 +105,12 @@ pub fn all(extended: bool) -> Vec<Stage> {
 }
 
 /// The stages that the options ask for. Naming one of the long ones is asking for it.
-pub fn chosen(options: &Test) -> Vec<Stage> {
-    if options.only.is_empty() {
-        return all(options.extended);
+pub fn chosen(extended: bool, only: &[String]) -> Vec<Stage> {
+    let mut stages = all(extended);
+    if !only.is_empty() {
+        stages.extend(all(true).into_iter().filter(|s| s.extended && !extended));
+        stages.retain(|s| only.iter().any(|o| o == s.name));
     }
-    let mut stages = all(options.extended);
-    stages.extend(all(true).into_iter().filter(|s| s.extended && !options.extended));
-    stages.retain(|s| options.only.iter().any(|o| o == s.name));
     stages
 }
 
@@ -126,10 +124,10 @@ mod tests {
 
     #[test]
     fn only_keeps_the_order_of_the_table_and_reaches_long_stages() {
-        let only = |list: &[&str]| Test { only: list.iter().map(|s| s.to_string()).collect(), ..Test::default() };
-        assert_eq!(names(&chosen(&only(&["clippy", "formatting"]))), ["formatting", "clippy"]);
-        assert_eq!(names(&chosen(&only(&["oldest-rust"]))), ["oldest-rust"]);
-        assert_eq!(chosen(&Test::default()), all(false));
+        let only = |list: &[&str]| chosen(false, &list.iter().map(|s| s.to_string()).collect::<Vec<_>>());
+        assert_eq!(names(&only(&["clippy", "formatting"])), ["formatting", "clippy"]);
+        assert_eq!(names(&only(&["oldest-rust"])), ["oldest-rust"]);
+        assert_eq!(only(&[]), all(false));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the driver checks before any kernel runs.
 
-use super::step::{Open, Step};
-use super::{Optimizer, Phase, Result};
+use super::phase::{Open, Phase};
+use super::step::Step;
+use super::{Optimizer, Result};
 use crate::backend::{Backend, Parameter};
 use crate::block::BlockId;
 use crate::error::{Error, Tensor};

@@ -1,45 +1,11 @@
 //! What a step leaves to be known: whether it switched, and what it decided. Polled, never waited for (A3.6).
 
-use super::step::{Open, Progress};
-use super::{Optimizer, Phase, Result, device};
-use crate::backend::{Arena, Backend, flag};
+use super::phase::{Phase, Progress, Waiting};
+use super::{Optimizer, Result, device};
+use crate::backend::{Backend, flag};
 use crate::error::Error;
-use crate::score::ROW;
-use crate::selection::{Decision, Selection};
+use crate::selection::Decision;
 use crate::tensor::{DType, ViewMut};
-use alloc::vec;
-use alloc::vec::Vec;
-
-/// Readbacks on their way.
-pub(super) struct Waiting<T> {
-    /// The flags of a step that would switch, and whether moments moved through `spare`.
-    switch: Option<(T, bool)>,
-    /// The score table of a deciding step.
-    table: Option<(T, Vec<f64>)>,
-    forced: bool,
-    /// The switch is settled.
-    applied: Option<bool>,
-}
-
-impl<T> Waiting<T> {
-    pub fn ask<B: Backend<Ticket = T>>(
-        backend: &mut B, arena: &Arena<B::Buffer>, s: &Selection, open: &Open, forced: bool,
-    ) -> core::result::Result<Option<Self>, B::Error> {
-        if !open.switching && open.reason.is_none() {
-            return Ok(None);
-        }
-        let switch = match open.switching {
-            true => Some((backend.read(&arena.flags, 0, flag::LEN)?, open.carrying)),
-            false => None,
-        };
-        let words = s.blocks.units.len() * ROW;
-        let table = match open.reason {
-            Some(_) => Some((backend.read(&arena.table, 0, words)?, vec![0.0; words])),
-            None => None,
-        };
-        Ok(Some(Self { switch, table, forced, applied: None }))
-    }
-}
 
 impl<B: Backend> Optimizer<B> {
     /// Whether the next step may begin. Commits the last step's switch and decision once the device has told.

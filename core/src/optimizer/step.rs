@@ -1,14 +1,13 @@
 //! A step: begin, gradients, finish.
 
-use super::decision::Waiting;
-use super::{LastStep, Optimizer, Phase, Result, device};
+use super::phase::{Open, Phase, Progress, Waiting};
+use super::{LastStep, Optimizer, Result, device};
 use crate::adam::Hyper;
 use crate::backend::{Backend, Parameter, Switch, Wanted, Work};
 use crate::block::BlockId;
 use crate::config::{Across, Config};
 use crate::error::Error;
-use crate::patience::LossEntry;
-use crate::selection::{Reason, Selection};
+use crate::selection::Selection;
 use crate::tensor::DType;
 
 /// The host numbers of one step.
@@ -32,28 +31,6 @@ impl Step {
     pub const fn loss(self, loss: f64) -> Self {
         Self { loss: Some(loss), ..self }
     }
-}
-
-/// Where the optimizer stands after a step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use = "a pending step must be polled before the next one begins"]
-pub enum Progress {
-    /// The next step may begin.
-    Ready,
-    /// A decision or a switch waits for the device: poll.
-    Pending,
-}
-
-/// An open step.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
-    pub hyper: Hyper,
-    pub loss: LossEntry,
-    pub reason: Option<Reason>,
-    /// It switches, if it is applied.
-    pub switching: bool,
-    /// Moments move through `spare`.
-    pub carrying: bool,
 }
 
 /// The work of an open step. Free of `self`, so that arena and backend can be borrowed beside it.

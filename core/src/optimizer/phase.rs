@@ -1,0 +1,71 @@
+//! Where an optimizer stands: between steps, in one, waiting for the device, or poisoned.
+
+use crate::adam::Hyper;
+use crate::backend::{Arena, Backend, flag};
+use crate::patience::LossEntry;
+use crate::score::ROW;
+use crate::selection::{Reason, Selection};
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Where an optimizer stands.
+pub(super) enum Phase<T> {
+    Idle,
+    Open(Open),
+    /// The last step's switch or decision waits for the device.
+    Waiting(Waiting<T>),
+    Poisoned,
+}
+
+/// Where the optimizer stands after a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a pending step must be polled before the next one begins"]
+pub enum Progress {
+    /// The next step may begin.
+    Ready,
+    /// A decision or a switch waits for the device: poll.
+    Pending,
+}
+
+/// An open step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub hyper: Hyper,
+    pub loss: LossEntry,
+    pub reason: Option<Reason>,
+    /// It switches, if it is applied.
+    pub switching: bool,
+    /// Moments move through `spare`.
+    pub carrying: bool,
+}
+
+/// Readbacks on their way.
+pub(super) struct Waiting<T> {
+    /// The flags of a step that would switch, and whether moments moved through `spare`.
+    pub switch: Option<(T, bool)>,
+    /// The score table of a deciding step.
+    pub table: Option<(T, Vec<f64>)>,
+    pub forced: bool,
+    /// The switch is settled.
+    pub applied: Option<bool>,
+}
+
+impl<T> Waiting<T> {
+    pub fn ask<B: Backend<Ticket = T>>(
+        backend: &mut B, arena: &Arena<B::Buffer>, s: &Selection, open: &Open, forced: bool,
+    ) -> core::result::Result<Option<Self>, B::Error> {
+        if !open.switching && open.reason.is_none() {
+            return Ok(None);
+        }
+        let switch = match open.switching {
+            true => Some((backend.read(&arena.flags, 0, flag::LEN)?, open.carrying)),
+            false => None,
+        };
+        let words = s.blocks.units.len() * ROW;
+        let table = match open.reason {
+            Some(_) => Some((backend.read(&arena.table, 0, words)?, vec![0.0; words])),
+            None => None,
+        };
+        Ok(Some(Self { switch, table, forced, applied: None }))
+    }
+}
