@@ -84,6 +84,7 @@ impl Default for Config {
             policy: Policy::BlockLlm(Trigger::Period(10)),
             across: Across::Carry,
             inactive: Inactive::SignSgd(1.0),
+            score: ScoreKind::GradientRms,
             ..Self::paper()
         }
     }

@@ -166,6 +166,11 @@ impl<B: Backend> Optimizer<B> {
         self.selection.pending.is_some()
     }
 
+    /// A step was begun and has not ended.
+    pub fn is_step_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
+    }
+
     /// Units probed by the next step, by number.
     pub fn probes(&self) -> &[u32] {
         &self.selection.plan.probes

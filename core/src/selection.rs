@@ -276,6 +276,11 @@ impl Selection {
         self.plan = plan;
     }
 
+    /// The step was aborted: what is scored is known when the next one begins.
+    pub fn forget_scores(&mut self) {
+        self.plan.wanted.iter_mut().for_each(|w| w.score = false);
+    }
+
     /// A unit of which a gradient has not come is not scored: it keeps the score it had.
     pub fn drop_scores(&mut self, arrived: &[bool]) {
         if arrived.iter().all(|a| *a) {

@@ -13,7 +13,14 @@ use common::*;
 type Never = blockllm::reference::HostError<std::convert::Infallible>;
 
 fn config() -> Config {
-    Config { sparsity: 0.6, patience: 3, policy: Policy::BlockLlm(Trigger::Period(4)), seed: 5, ..Config::default() }
+    Config {
+        sparsity: 0.6,
+        patience: 3,
+        policy: Policy::BlockLlm(Trigger::Period(4)),
+        seed: 5,
+        score: blockllm::ScoreKind::GradientNorm,
+        ..Config::default()
+    }
 }
 
 /// Parameters and everything that is saved.
@@ -42,9 +49,16 @@ fn a_bad_step_is_refused_and_changes_nothing() {
     let g = gradients(10);
     let ok = Step::new(0.01);
     let name = |b: usize| format!("w{b}");
-    refuses(&mut o, &mut p, Error::Step { field: "lr", value: f64::INFINITY, allowed: "finite and not negative" }, |o, p| {
-        step_error(o, Step::new(f64::INFINITY), &g, p)
-    });
+    refuses(
+        &mut o,
+        &mut p,
+        Error::Step {
+            field: "lr",
+            value: f64::INFINITY,
+            allowed: "not negative, and finite with scales, decay and bias correction",
+        },
+        |o, p| step_error(o, Step::new(f64::INFINITY), &g, p),
+    );
     let bad = Step { inv_loss_scale: f64::NEG_INFINITY, ..ok };
     refuses(
         &mut o,
@@ -536,6 +550,17 @@ fn numbers_that_the_compute_type_cannot_hold_are_refused() {
         let error = step_error(&mut o, step, &g, &mut p);
         assert!(matches!(error, Some(Error::Step { .. })), "lr {lr}, inv_loss_scale {inv}: {error:?}");
     }
+    // Products that overflow would make NaN of a zero gradient.
+    for config in [
+        Config { inactive: Inactive::SignSgd(1e300), ..config() },
+        Config { weight_decay: 1e38, decay: blockllm::Decay::Decoupled, ..config() },
+    ] {
+        let mut o = optimizer(config);
+        let error = step_error(&mut o, Step::new(1e3), &g, &mut p);
+        assert!(matches!(error, Some(Error::Step { field: "lr", .. })), "{error:?}");
+    }
+    let error = step_error(&mut o, Step::new(1e38), &g, &mut p);
+    assert!(matches!(error, Some(Error::Step { field: "lr", .. })), "{error:?}");
     let field = |specs: &[BlockSpec], config: Config| match Optimizer::new(Reference::<Slices>::default(), specs, config).err() {
         Some(Error::Config { field, .. }) => field,
         other => panic!("{other:?}"),

@@ -63,8 +63,8 @@ fn run(seed: u32, folder: &Path) -> Result<Pair, String> {
     let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let summary: Value = serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let of = |method: &str| {
-        let runs = summary["runs"].as_array().into_iter().flatten();
-        runs.cloned().find(|r| r["method"] == method).ok_or_else(|| format!("{}: no run of {method}", path.display()))
+        let mut runs = summary["runs"].as_array().into_iter().flatten();
+        runs.find(|r| r["method"] == method).cloned().ok_or_else(|| format!("{}: no run of {method}", path.display()))
     };
     Ok(Pair { blockllm: of("blockllm")?, adamw: of("adamw")? })
 }
@@ -79,16 +79,11 @@ pub fn check() -> Result<bool, String> {
     // Of an earlier check; the runs' own folders must be new.
     let _ = std::fs::remove_dir_all(&folder);
     let pairs: Vec<Pair> = SEEDS.iter().map(|s| run(*s, &folder.join(format!("seed-{s}")))).collect::<Result<_, _>>()?;
-    println!("\n{:40}{:>10}{:>10}{:>10}", "validation loss, nats a byte", "seed", "BlockLLM", "AdamW");
+    println!("\n{:46}seed  BlockLLM     AdamW", "validation loss, nats a byte");
     for (seed, p) in SEEDS.iter().zip(&pairs) {
-        println!(
-            "{:40}{seed:>10}{:>10.4}{:>10.4}",
-            "",
-            number(&p.blockllm, "val_loss_after"),
-            number(&p.adamw, "val_loss_after")
-        );
+        println!("{seed:>50}{:>10.4}{:>10.4}", number(&p.blockllm, "val_loss_after"), number(&p.adamw, "val_loss_after"));
     }
-    println!("\n{:40}{:>10}  {}", "bound, worst seed or mean of all", "measured", "limit");
+    println!("\n{:40}  measured  limit", "bound, worst seed or mean of all");
     let mut all = true;
     for b in bounds(&pairs) {
         let (sign, verdict) = (if b.at_least { ">=" } else { "<=" }, if b.holds() { "" } else { "  NOT REACHED" });

@@ -3,6 +3,7 @@
 use super::phase::{Open, Phase};
 use super::step::Step;
 use super::{Optimizer, Result};
+use crate::adam::Scales;
 use crate::backend::{Backend, Parameter};
 use crate::block::BlockId;
 use crate::error::{Error, Tensor};
@@ -31,10 +32,17 @@ impl<B: Backend> Optimizer<B> {
     pub(super) fn check_step(&self, step: &Step) -> Result<(), B> {
         let single = self.selection.blocks.compute == DType::F32;
         let rounded = |x: f64| if single { f64::from(x as f32) } else { x };
-        let scales = self.selection.blocks.specs.iter().map(|s| s.scales.lr);
-        let largest = rounded(step.lr * scales.fold(1.0, f64::max));
-        if !(step.lr >= 0.0 && largest.is_finite()) {
-            return Err(Error::Step { field: "lr", value: step.lr, allowed: "finite and not negative" });
+        // The products that kernels form, with the largest scales: one that overflows would make NaN of a zero gradient.
+        let c = &self.selection.config;
+        let largest = |f: fn(&Scales) -> f64| self.selection.blocks.specs.iter().map(|s| f(&s.scales)).fold(1.0, f64::max);
+        let (lr, wd) = (step.lr * largest(|s| s.lr), c.weight_decay * largest(|s| s.weight_decay));
+        let products = [lr / (1.0 - c.betas[0]), lr * c.sign_scale().unwrap_or(0.0), 1.0 - lr * wd, wd];
+        if !(step.lr >= 0.0 && products.iter().all(|x| rounded(*x).is_finite())) {
+            return Err(Error::Step {
+                field: "lr",
+                value: step.lr,
+                allowed: "not negative, and finite with scales, decay and bias correction",
+            });
         }
         let inv = rounded(step.inv_loss_scale);
         if !(inv.is_finite() && inv > 0.0) {

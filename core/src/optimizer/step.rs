@@ -152,6 +152,7 @@ impl<B: Backend> Optimizer<B> {
     pub fn abort(&mut self) -> Result<(), B> {
         let open = self.open("abort")?;
         self.selection.history.undo(open.loss);
+        self.selection.forget_scores();
         self.phase = Phase::Idle;
         if open.switching { self.revert_switch(false) } else { Ok(()) }
     }

@@ -77,7 +77,7 @@ pub(crate) struct Cli {
     /// sign of the gradient [default: sign:1]
     #[arg(long, value_name = "HOW", help_heading = "BlockLLM")]
     pub(crate) inactive: Option<Inactive>,
-    /// What ranks the blocks (weight matrices) when weights are chosen [default: norm]
+    /// What ranks the blocks (weight matrices) when weights are chosen [default: rms; paper: norm]
     #[arg(long, value_enum, help_heading = "BlockLLM")]
     pub(crate) score: Option<Score>,
     /// How earlier choices count against a block [default: ratio]

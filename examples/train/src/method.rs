@@ -2,7 +2,7 @@
 
 use blockllm::mask::Mask;
 use blockllm::record::{self, LeafType};
-use blockllm::{Across, Config, Fill, Inactive, MaskKind, Policy, Record, ScoreKind, Trigger, VisitBias};
+use blockllm::{Across, Config, Decision, Fill, Inactive, MaskKind, Policy, Record, ScoreKind, Trigger, VisitBias};
 use blockllm_candle::{BlockLlm, Parameter, ParameterStore};
 use candle_core::Tensor;
 use safetensors::Dtype;
@@ -64,7 +64,7 @@ impl Method {
         Ok(StepInfo {
             active: if report.skipped { Vec::new() } else { active },
             switched: report.switched,
-            decision: report.decision.is_some(),
+            decision: matches!(report.decision, Some(Decision::Switch)),
             skipped: report.skipped,
             grad_norm: report.norm,
         })

@@ -63,7 +63,7 @@ impl Options {
             trigger: cli.trigger.unwrap_or(if paper { Trigger::Patience(10) } else { Trigger::Period(10) }),
             across: cli.across.unwrap_or(if paper { Across::Reset } else { Across::Carry }),
             inactive: cli.inactive.unwrap_or(if paper { Inactive::Frozen } else { Inactive::Sign(1.0) }),
-            score: cli.score.unwrap_or(Score::Norm),
+            score: cli.score.unwrap_or(if paper { Score::Norm } else { Score::Rms }),
             bias: cli.bias.unwrap_or(Bias::Ratio),
             fill: cli.fill.unwrap_or(Fill::LastMasked),
             mask: cli.mask.unwrap_or(Mask::Coordinate),

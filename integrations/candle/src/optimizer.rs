@@ -45,6 +45,8 @@ pub struct BlockLlm<B: CandleBackend = Reference<CandleTensors>> {
     engine: Arc<Mutex<Engine<B>>>,
     parameters: Vec<Parameter>,
     slot: SinkSlot,
+    /// What this optimizer put into the slot.
+    sink: Arc<dyn GradientSink>,
     lr: f64,
     loss: Option<f64>,
 }
@@ -82,8 +84,9 @@ impl<B: CandleBackend> BlockLlm<B> {
         let vars = store.iter().map(|p| p.var().clone()).collect();
         let engine = Arc::new(Mutex::new(Engine::new(backend, &specs.collect::<Vec<_>>(), config, vars)?));
         let sink: Arc<dyn GradientSink> = Arc::new(Sink(engine.clone()));
-        store.set_sink(Some(sink));
-        let optimizer = Self { engine, parameters: store.iter().cloned().collect(), slot: store.sink_slot(), lr, loss: None };
+        store.set_sink(Some(sink.clone()));
+        let optimizer =
+            Self { engine, parameters: store.iter().cloned().collect(), slot: store.sink_slot(), sink, lr, loss: None };
         optimizer.mark_wanted()?;
         Ok(optimizer)
     }
@@ -139,13 +142,17 @@ impl<B: CandleBackend> BlockLlm<B> {
         self.after(finished)
     }
 
-    /// One step from gradients that are all at hand, with the loss of [`Self::set_loss`] if there is one.
+    /// One step from gradients that are all at hand, with the loss of [`Self::set_loss`] if there is one. For layers of
+    /// other crates: those of this crate stream, and need [`Self::backward_step`].
     ///
     /// # Errors
     /// As [`Self::backward_step`]; [`blockllm::Error::MissingLoss`] where the policy decides by the loss and none was set.
     pub fn step_with(&mut self, grads: &GradStore) -> Result<StepReport> {
-        let loss = self.loss.take();
+        let (loss, before) = (self.loss, self.engine().optimizer.steps());
         let stepped = self.engine().step(Step { loss, ..Step::new(self.lr) }, grads);
+        if self.engine().optimizer.steps() > before {
+            self.loss = None; // a step that was refused has not used it up
+        }
         self.after(stepped)
     }
 
@@ -198,8 +205,12 @@ impl<B: CandleBackend> BlockLlm<B> {
 
 impl<B: CandleBackend> Drop for BlockLlm<B> {
     fn drop(&mut self) {
-        // Else the store's layers would keep the moments alive, and deliver to nobody.
-        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = None;
+        // Else the store's layers would keep the moments alive, and deliver to nobody. A successor stays plugged in.
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        if !slot.as_ref().is_some_and(|s| Arc::ptr_eq(s, &self.sink)) {
+            return;
+        }
+        *slot = None;
         self.parameters.iter().for_each(|p| p.set_wanted(true));
     }
 }
@@ -209,6 +220,11 @@ struct Sink<B: CandleBackend>(Arc<Mutex<Engine<B>>>);
 impl<B: CandleBackend> GradientSink for Sink<B> {
     fn receive(&self, block: usize, weight: &Var, gradient: &Tensor) -> Result<()> {
         let mut engine = self.0.lock().map_err(|_| Error::Msg("the optimizer panicked in an earlier step".into()))?;
+        if !engine.is_open() {
+            return Err(Error::Msg(
+                "this layer streams its gradient into an optimizer that has no step open: use its backward_step".into(),
+            ));
+        }
         engine.receive(block as u32, weight, gradient)
     }
 }

@@ -194,10 +194,33 @@ fn strides_that_do_not_matter_are_accepted_and_others_refused() {
 fn a_gradient_without_an_open_step_is_refused() {
     let net = Net::new();
     let optimizer = BlockLlm::new(&net.store, Config::default(), 0.01).unwrap();
-    assert!(message(net.loss(1).backward()).contains("no step is open"));
+    assert!(message(net.loss(1).backward()).contains("no step open: use its backward_step"));
     drop(optimizer);
     // Without an optimizer, gradients go where candle puts them.
     assert_eq!(net.loss(1).backward().unwrap().get_ids().filter(|id| net.store.iter().any(|p| p.var().id() == **id)).count(), 3);
+}
+
+#[test]
+fn dropping_an_optimizer_leaves_its_successor_plugged_in() {
+    let net = Net::new();
+    let mut optimizer = BlockLlm::new(&net.store, frozen(), 0.01).unwrap();
+    optimizer.backward_step(&net.loss(1)).unwrap();
+    optimizer = BlockLlm::new(&net.store, frozen(), 0.02).unwrap(); // the old one is dropped after the new one is made
+    assert!(net.store.iter().any(|p| !p.is_wanted()));
+    let report = optimizer.backward_step(&net.loss(2)).unwrap();
+    assert_eq!(report.applied, 1);
+    assert!(net.loss(3).backward().is_err(), "its layers still stream");
+}
+
+#[test]
+fn a_refused_step_does_not_use_up_the_loss() {
+    let net = Net::new();
+    let vars: Vec<Var> = net.store.iter().map(|p| p.var().clone()).collect();
+    let config = Config { policy: Policy::BlockLlm(Trigger::Patience), patience: 1, ..frozen() };
+    let mut optimizer = <BlockLlm as Optimizer>::new(vars, ParamsBlockLlm { lr: 0.05, config }).unwrap();
+    optimizer.set_loss(1.0);
+    assert!(message(optimizer.step_with(&GradStore::default())).contains("needs its gradient"));
+    optimizer.step_with(&net.loss(1).backward().unwrap()).unwrap();
 }
 
 #[test]

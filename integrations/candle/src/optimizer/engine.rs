@@ -56,6 +56,10 @@ impl<B: CandleBackend> Engine<B> {
         self.optimizer.begin(step).map_err(wrap)
     }
 
+    pub fn is_open(&self) -> bool {
+        self.optimizer.is_step_open()
+    }
+
     pub fn abort(&mut self) {
         // The error that led here is the one to tell; without an open step there is nothing to drop.
         let _ = self.optimizer.abort();

@@ -36,7 +36,8 @@ impl<B: CandleBackend + Default> Optimizer for BlockLlm<B> {
     }
 
     /// The trait's bare step never sees a loss. Under a policy that decides by the loss it is an error unless
-    /// [`BlockLlm::set_loss`] was called; `backward_step` records the loss itself.
+    /// [`BlockLlm::set_loss`] was called; `backward_step` records the loss itself. Layers of this crate deliver their
+    /// gradients while `backward_step` runs and leave none for `step`.
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         self.step_with(grads).map(|_| ())
     }
