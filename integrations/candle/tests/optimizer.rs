@@ -206,7 +206,6 @@ fn dropping_an_optimizer_leaves_its_successor_plugged_in() {
     let mut optimizer = BlockLlm::new(&net.store, frozen(), 0.01).unwrap();
     optimizer.backward_step(&net.loss(1)).unwrap();
     optimizer = BlockLlm::new(&net.store, frozen(), 0.02).unwrap(); // the old one is dropped after the new one is made
-    assert!(net.store.iter().any(|p| !p.is_wanted()));
     let report = optimizer.backward_step(&net.loss(2)).unwrap();
     assert_eq!(report.applied, 1);
     assert!(net.loss(3).backward().is_err(), "its layers still stream");
