@@ -77,8 +77,22 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// BlockLlm, a decision every 10 steps, moments carried, what is not active moved by its gradient's sign. A fifth of
-    /// the state of Adam.
+    /// BlockLlm by the RMS score, a decision every 10 steps, moments carried, what is not active moved by its gradient's
+    /// sign. A fifth of the state of Adam.
+    ///
+    /// Held-out loss of a 2.76 M byte-level Llama after 200 steps, nats a byte, mean of three seeds (the README has them
+    /// one by one, and more rows):
+    ///
+    /// | | |
+    /// |---|---|
+    /// | AdamW, all state | 2.172 |
+    /// | this | 2.145 |
+    /// | `GradientNorm` | 2.164 |
+    /// | `GradientNorm`, `VisitBias::None` (half of the weights never have state) | 2.138 |
+    /// | `GradientNorm`, `Trigger::Patience` | 2.192 |
+    /// | `GradientNorm`, `Across::Reset` | 2.230 |
+    /// | `GradientNorm`, `Inactive::Frozen` | 2.376 |
+    /// | [`Config::paper`] | 2.480 |
     fn default() -> Self {
         Self {
             policy: Policy::BlockLlm(Trigger::Period(10)),
@@ -91,8 +105,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The paper's rule: patience, moments reset, what is not active frozen. It fell 0.3 to 0.5 nats behind AdamW where
-    /// the default came within 0.03 (README); use it to compare. Where paper and published code disagree (score,
+    /// The paper's rule: patience, moments reset, what is not active frozen. It ended 0.31 nats a byte above
+    /// AdamW where the default ended 0.03 below it ([`Config::default`]); use it to compare. Where paper and published code disagree (score,
     /// first set) this takes what is cheap: gradient norms, a random first set.
     pub fn paper() -> Self {
         Self {

@@ -91,6 +91,7 @@ impl<B: Backend> Optimizer<B> {
         };
         let empty = EMPTY_ROW.repeat(units);
         backend.write(&mut arena.table, 0, View::F64(&empty)).map_err(device::<B>("allocate the arena"))?;
+        backend.write(&mut arena.norm, norm::CLIP, View::F64(&[1.0])).map_err(device::<B>("allocate the arena"))?;
         backend.submit().map_err(device::<B>("allocate the arena"))?;
         let last = LastStep { active: Vec::new(), loss: LossEntry::None, reason: None, decision: None, switched: false };
         let mut new = Self {

@@ -144,7 +144,20 @@ fn what_does_not_fit_is_named_and_the_optimizer_is_as_it_was() {
     let (leaf, problem) = refuses(|l| named(l, "m/").dtype = LeafType::U32);
     assert!(leaf.starts_with("m/") && problem == "holds U32, not F32");
     assert!(refuses(|l| drop(named(l, "v/").data.drain(..4))).1.contains("elements, not"));
-    assert!(refuses(|l| named(l, "mask/").data[0] ^= 1).1.starts_with("not a mask of at most"));
+    assert!(refuses(|l| named(l, "mask/").data[0] ^= 1).1.starts_with("not a mask of"));
+}
+
+#[test]
+fn counts_that_no_run_reaches_are_refused() {
+    let set = |name: &'static str, word: usize, to: u64| {
+        refuses(move |l| named(l, name).data[8 * word..8 * word + 8].copy_from_slice(&to.to_le_bytes()))
+    };
+    for (name, word) in [("host", 0), ("host", 1), ("host", 2), ("block/w2", 6), ("block/w2", 12), ("block/w2", 16)] {
+        assert_eq!(set(name, word, u64::MAX).1, "a count that no run reaches", "{name} {word}");
+    }
+    assert!(set("block/w2", 15, 1e9f64.to_bits()).1.starts_with("its score is of step 1000000000"));
+    assert!(refuses(|l| named(l, "losses").data[..8].copy_from_slice(&f64::NAN.to_le_bytes())).1.contains("not finite"));
+    assert!(refuses(|l| named(l, "mask/").data.fill(0)).1.starts_with("not a mask of"));
 }
 
 #[test]

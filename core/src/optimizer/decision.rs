@@ -15,7 +15,8 @@ impl<B: Backend> Optimizer<B> {
     /// device's, after which the optimizer is poisoned.
     pub fn poll(&mut self) -> Result<Progress, B> {
         let Phase::Waiting(waiting) = &mut self.phase else {
-            return if let Phase::Poisoned = self.phase { Err(Error::Poisoned) } else { Ok(Progress::Ready) };
+            // Idle, or an open step and a poisoned optimizer, which say so.
+            return self.idle("poll").map(|()| Progress::Ready);
         };
         let polled = poll_tickets(&mut self.backend, waiting);
         let ready = polled.map_err(|error| {

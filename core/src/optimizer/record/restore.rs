@@ -5,7 +5,7 @@ use crate::backend::{Arena, Backend, flag, norm};
 use crate::block::BlockId;
 use crate::error::Error;
 use crate::fill::Sized;
-use crate::mask;
+use crate::mask::{self, MaskKind};
 use crate::moments::{ActiveSet, Region};
 use crate::optimizer::phase::Phase;
 use crate::optimizer::{LastStep, Optimizer, Result, device};
@@ -19,6 +19,9 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
+
+/// Counts above this were not counted: no sum or product of them overflows, and f64 holds them.
+const LARGEST: u64 = 1 << 52;
 
 type Checked<T> = core::result::Result<T, Problem>;
 
@@ -116,10 +119,16 @@ fn read_host(ours: &Selection, record: &Record) -> Checked<(Selection, Vec<u64>)
     if words[host::BUDGET] != ours.budget as u64 {
         return Err(("host".into(), format!("its budget is {}, here it is {}", words[host::BUDGET], ours.budget)));
     }
+    if words[..host::FORCED].iter().any(|w| *w > LARGEST) {
+        return Err(("host".into(), "a count that no run reaches".to_string()));
+    }
     let mut s = ours.clone();
     (s.step, s.decisions, s.stream.draws) = (words[host::STEP], words[host::DECISIONS], words[host::DRAWS]);
     s.forced = words[host::FORCED] != 0;
     let losses = record.f64s("losses")?;
+    if losses.iter().any(|l| !l.is_finite()) {
+        return Err(("losses".into(), "a loss that is not finite".to_string()));
+    }
     if losses.len() as u64 != words[host::LOSSES].min(s.config.patience as u64) {
         return Err(("losses".into(), format!("{} losses do not fit a history of {}", losses.len(), words[host::LOSSES])));
     }
@@ -170,6 +179,14 @@ impl Restored {
                 set.push((block as BlockId, k as usize));
             }
         }
+        if words[word::LAST] > spec.len() as u64 || words[word::STEPS] > u64::from(u32::MAX >> 1) || words[word::VISITS] > LARGEST
+        {
+            return Err((leaf, "a count that no run reaches".to_string()));
+        }
+        let scored = f64::from_bits(words[word::TABLE + 2]);
+        if !(0.0..=self.selection.step as f64).contains(&scored) {
+            return Err((leaf, format!("its score is of step {scored}, the record of step {}", self.selection.step)));
+        }
         if words[word::LAST] > 0 {
             self.last.active.push((block as BlockId, words[word::LAST] as usize));
         }
@@ -200,8 +217,11 @@ fn read_run(s: &Selection, record: &Record, r: &Region) -> Checked<(HostBuffer, 
     if r.masked() {
         let leaf = format!("mask/{name}");
         mask = exactly(record.u32s(&leaf)?, mask::words(r.n), &leaf)?;
-        if !mask::is_valid(&mask, r.n, r.k) {
-            return Err((leaf, format!("not a mask of at most {} of {} coordinates", r.k, r.n)));
+        // A short tile may hold fewer (A4.5).
+        let tiles = !matches!(s.config.mask, MaskKind::Coordinate);
+        let count: usize = mask[..mask.len().min(mask::bit_words(r.n))].iter().map(|w| w.count_ones() as usize).sum();
+        if !mask::is_valid(&mask, r.n, r.k) || (count < r.k && !tiles) {
+            return Err((leaf, format!("not a mask of {} of {} coordinates", r.k, r.n)));
         }
     }
     Ok((moment("m")?, moment("v")?, mask))
