@@ -60,7 +60,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE_OR_DIR", help_heading = "Training")]
     pub(crate) corpus: Option<PathBuf>,
     /// Threads to compute with [default: as many as there are cores]
-    #[arg(long, value_parser = at_least_one, allow_negative_numbers = true, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_parser = threads, allow_negative_numbers = true, value_name = "N", help_heading = "Training")]
     pub(crate) threads: Option<usize>,
 
     /// Share of the weights that are without Adam's state at any time, from 0 up to but not including 1 [default: 0.8]
@@ -158,6 +158,13 @@ fn at_least_one(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
         Ok(number) if number >= 1 => Ok(number),
         _ => Err("it must be a whole number, 1 or more".to_string()),
+    }
+}
+
+fn threads(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=1024).contains(&number) => Ok(number),
+        _ => Err("it must be a whole number from 1 to 1024".to_string()),
     }
 }
 

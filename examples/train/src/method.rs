@@ -2,7 +2,10 @@
 
 use blockllm::mask::Mask;
 use blockllm::record::{self, LeafType};
-use blockllm::{Across, Config, Decision, Fill, Inactive, MaskKind, Policy, Record, ScoreKind, Trigger, VisitBias};
+use blockllm::{
+    Across, BlockSpec, Config, Decision, Fill, Inactive, MaskKind, Optimizer, Policy, Record, Reference, ScoreKind, Slices,
+    Trigger, VisitBias,
+};
 use blockllm_candle::{BlockLlm, Parameter, ParameterStore};
 use candle_core::Tensor;
 use safetensors::Dtype;
@@ -121,6 +124,16 @@ impl Method {
         let gradients = self.optimizer.memory().packed_gradients;
         meter::freed_by(|| drop(self)).saturating_sub(gradients)
     }
+}
+
+/// Whether the engine takes these options for a model of these weights, before anything is written.
+pub(crate) fn check(options: &Options, weights: &[(String, Vec<usize>)]) -> Result<()> {
+    let blocks: Vec<BlockSpec> = weights.iter().map(|(name, shape)| BlockSpec::new(name, [1, shape.iter().product()])).collect();
+    for &method in options.method.runs() {
+        let made = Optimizer::new(Reference::<Slices>::default(), &blocks, config(method, options));
+        made.map(drop).context(|| format!("{} cannot train so", method.title()))?;
+    }
+    Ok(())
 }
 
 fn config(method: choices::Method, options: &Options) -> Config {

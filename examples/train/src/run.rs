@@ -12,6 +12,7 @@ use crate::corpus::Corpus;
 use crate::error::{Context, Failure, Result};
 use crate::fault::Fault;
 use crate::files;
+use crate::method;
 use crate::metrics;
 use crate::options::{self, Options};
 use crate::picture;
@@ -55,9 +56,10 @@ fn resume(cli: &Cli, out: &Path) -> Result<Options> {
 fn start(cli: &Cli) -> Result<(PathBuf, Options)> {
     let options = Options::new(cli)?;
     let corpus = Corpus::load(&options.corpus(), options.sizes.context)?;
+    let weights = options.sizes.weights();
+    method::check(&options, &weights)?;
     let out = folder(cli.out.as_deref())?;
     options.save(&out)?;
-    let weights = options.sizes.weights();
     note(format_args!(
         "text: {} bytes to train on, {} held out ({})\nmodel: {} weights in {} blocks; {} steps of {} windows of {} bytes\nfolder: {}",
         grouped(corpus.train.len()),
