@@ -14,7 +14,7 @@
 //! Operations may run at the call or be recorded; recorded ones run in order. Whether a step is skipped is known on the
 //! device alone: every operation after `seal` reads [`flag::SKIP`] and does nothing where it is set.
 //!
-//! **A switch** is the first applied step of a new set. Before it, the engine swaps in the new set's masks; the old
+//! **A switch** is the first applied step of a new set (A3.5, A5.2). Before it, the engine swaps in the new set's masks; the old
 //! set's regions, masks and moments live on until the engine has read that the step was applied. It waits for that one
 //! step's flags, as A5.2 allows: buffers can then be swapped and freed by the host, and no step pays for a pending mask.
 //!

@@ -34,9 +34,6 @@ use std::process::ExitCode;
 use cli::Cli;
 use error::{Failure, Result};
 
-#[global_allocator]
-static ALLOCATOR: meter::Meter = meter::Meter;
-
 fn main() -> ExitCode {
     match work() {
         Ok(()) => ExitCode::SUCCESS,
