@@ -168,8 +168,8 @@ impl FromStr for Inactive {
         match text.split_once(':') {
             None if text == "frozen" => Ok(Self::Frozen),
             Some(("sign", scale)) => match scale.parse() {
-                Ok(scale) if positive(scale) => Ok(Self::Sign(scale)),
-                _ => Err(format!("'{scale}' is no number above 0")),
+                Ok(scale) if positive(scale) && scale <= 1000.0 => Ok(Self::Sign(scale)),
+                _ => Err(format!("'{scale}' is no number above 0, at most 1000")),
             },
             _ => Err("say frozen, or sign:SCALE, as in sign:1".to_string()),
         }

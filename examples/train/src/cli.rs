@@ -177,7 +177,8 @@ fn sparsity(text: &str) -> std::result::Result<f64, String> {
 
 fn learning_rate(text: &str) -> std::result::Result<f64, String> {
     match text.parse() {
-        Ok(rate) if positive(rate) => Ok(rate),
-        _ => Err("it must be a number above 0".to_string()),
+        // Far above what trains, and far below what overflows once the run has begun.
+        Ok(rate) if positive(rate) && rate <= 1000.0 => Ok(rate),
+        _ => Err("it must be a number above 0, at most 1000".to_string()),
     }
 }

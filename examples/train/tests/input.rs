@@ -69,6 +69,8 @@ fn bad_values_are_one_line() {
         (&["--seed", "-1"], "--seed"),
         (&["--lr", "0"], "--lr"),
         (&["--lr", "inf"], "--lr"),
+        (&["--lr", "1e300"], "--lr"),
+        (&["--inactive", "sign:1e300"], "--inactive"),
         (&["--method", "sgd"], "--method"),
         (&["--inactive", "sign"], "--inactive"),
         (&["--inactive", "sign:0"], "--inactive"),
