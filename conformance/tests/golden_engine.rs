@@ -42,7 +42,7 @@ impl Run {
             o.force_decision().unwrap();
         }
         let loss = Some(&event["loss"]).filter(|v| !v.is_null()).map(from_bits);
-        let step = Step { lr: from_bits(&event["lr"]), loss, inv_loss_scale: from_bits(&event["inv"]) };
+        let step = Step { lr: from_bits(&event["lr"]), loss, inv_loss_scale: from_bits(&event["inv"]), micro_batches: 1 };
         let grads = t.gradients(event);
         let progress = match drive {
             Drive::Whole => {

@@ -119,6 +119,11 @@ impl<F: Real> Coefficients<F> {
         }
     }
 
+    /// The moments after gradient g.
+    fn moments(&self, m: F, v: F, g: F) -> (F, F) {
+        (m + self.one_minus_beta1 * (g - m), self.beta2 * v + (self.one_minus_beta2 * g) * g)
+    }
+
     /// One coordinate: parameter, packed gradient, moments (`None`: it enters a block with t > 0). Returns p, m, v.
     fn step(&self, mut p: F, g: F, moments: Option<(F, F)>) -> (F, F, F) {
         let mut g = (g * self.inv_loss_scale) * self.clip;
@@ -129,8 +134,7 @@ impl<F: Real> Coefficients<F> {
             p = p * shrink;
         }
         let (m, v) = moments.unwrap_or_else(|| (self.entering[0] * g, self.entering[1] * (g * g)));
-        let m = m + self.one_minus_beta1 * (g - m);
-        let v = self.beta2 * v + (self.one_minus_beta2 * g) * g;
+        let (m, v) = self.moments(m, v, g);
         let denominator = v.sqrt() / self.c2 + self.eps;
         // Zero only with eps = 0 and a gradient that was always zero: 0/0 would be NaN, the limit is no step.
         if denominator != F::zero() {
@@ -172,6 +176,13 @@ pub fn gather<E: Element<F>, F: Real>(g: &[E], mask: Mask<'_>, packed: &mut [F])
     }
 }
 
+/// Adds a later micro-batch to what was gathered (A6.2).
+pub fn gather_add<E: Element<F>, F: Real>(g: &[E], mask: Mask<'_>, packed: &mut [F]) {
+    for (out, i) in packed.iter_mut().zip(mask.coordinates()) {
+        *out = *out + g[i].widen();
+    }
+}
+
 /// What guard and clip must know of a packed gradient times inv_loss_scale.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Inspected {
@@ -195,6 +206,29 @@ pub fn inspect<F: Real>(packed: &[F], inv_loss_scale: f64) -> Inspected {
     }
     let all_zero = packed.iter().all(|g| g.magnitude() == 0);
     Inspected { sum: sum.finish(), passes, all_zero }
+}
+
+/// Sum of squares of the processed gradient m̂/(sqrt(v̂)+eps) (A2.1). `present` has the block's mask and packed moments in
+/// the set that last updated, and its powers, whose `now` is of the t before this step; other coordinates have none.
+pub fn score_processed<E: Element<F>, F: Real>(g: &[E], h: &Hyper, present: Option<(Mask<'_>, [&[F]; 2], Powers)>) -> f64 {
+    let powers = present.map_or(Powers::START, |(_, _, mut powers)| {
+        powers.advance(h.betas);
+        powers
+    });
+    let c = Coefficients::<F>::new(h, Scales::default(), &powers, 1.0);
+    let c1 = F::round_from(1.0 - powers.now[0]);
+    let element = |(i, x): (usize, &E)| {
+        let g = x.widen() * c.inv_loss_scale;
+        let (numerator, denominator) = match present.filter(|(mask, _, _)| mask.contains(i)) {
+            Some((mask, [m, v], _)) => {
+                let (m, v) = c.moments(m[mask.rank(i)], v[mask.rank(i)], g);
+                (m / c1, v.sqrt() / c.c2 + c.eps)
+            }
+            None => (g, g.abs() + c.eps),
+        };
+        if denominator == F::zero() { 0.0 } else { (numerator / denominator).to_double() }
+    };
+    crate::sum_of_squares::sum_of_squares(g.iter().enumerate().map(element))
 }
 
 /// Sum of squares of a delivered gradient times inv_loss_scale, rounded to the compute type first (A2.4).

@@ -1,4 +1,5 @@
-//! The contract between the engine and a backend. Written for backend authors.
+//! The contract between the engine and a backend. Written for backend authors; [`write_a_backend`](crate::write_a_backend)
+//! goes through it step by step, with a complete toy backend.
 //!
 //! The engine decides what is active and checks everything; a backend does the arithmetic. What the engine keeps on the
 //! device lies in an [`Arena`] of buffers that the backend allocates; tensors belong to the caller and are described by
@@ -6,283 +7,215 @@
 //!
 //! **A step**, in the order in which a backend sees it:
 //!
-//! 1. [`Backend::deliver`] for each gradient, in any order: score, mask (where this step switches), gather, and the
-//!    state-free update of what is not active. Each writes to places of its own, so the order changes no bit.
-//! 2. [`Backend::finish`]: `seal` decides on the device whether the step is skipped; then, unless it is, moments are
-//!    cleared or carried where the step switches, and `update` moves the parameters.
+//! 1. [`Backend::deliver`] for each gradient of each micro-batch, in any order within one: score, mask (where this step
+//!    switches), gather, and the state-free update of what is not active. Each writes to places of its own, so the order
+//!    changes no bit. Where all gradients of a micro-batch are at hand, [`Backend::deliver_all`].
+//! 2. [`Backend::finish`]: `seal` decides on the device whether the step is skipped, `enter_scores` brings the table up
+//!    to date; then, unless the step is skipped, moments are cleared or carried where it switches, and `update` moves
+//!    the parameters.
+//! 3. [`Backend::submit`].
 //!
-//! Operations may run at the call or be recorded; recorded ones run in order. Whether a step is skipped is known on the
-//! device alone: every operation after `seal` reads [`flag::SKIP`] and does nothing where it is set.
+//! Operations may run at the call or be recorded; recorded ones run in order, on the queue that the caller gave to the
+//! backend. Handles ([`Backend::Param`], [`Backend::Grad`], buffers) are borrowed for the call only: a backend that
+//! records keeps copies of its own handles, never of the elements. The caller frees or overwrites a gradient in queue
+//! order, after the call.
 //!
-//! **A switch** is the first applied step of a new set (A3.5, A5.2). Before it, the engine swaps in the new set's masks; the old
-//! set's regions, masks and moments live on until the engine has read that the step was applied. It waits for that one
-//! step's flags, as A5.2 allows: buffers can then be swapped and freed by the host, and no step pays for a pending mask.
+//! Whether a step is skipped is known on the device alone: every operation after `seal` reads [`flag::SKIP`] there and
+//! does nothing where it is set. So a step that neither decides nor switches reads nothing back.
+//!
+//! **A switch** is the first applied step of a new set (A3.5, A5.2). Before it, the engine swaps in buffers for the new
+//! set's masks; the old set's regions, masks and moments live on until the engine has read that the step was applied. It waits
+//! for that one step's flags, as A5.2 allows: buffers can then be swapped and freed by the host, and no other step pays
+//! for a pending mask.
 //!
 //! **May be assumed** by every operation: lengths, types and offsets were checked; regions of one set are disjoint, in
-//! block order (not in the order of `at`), and inside the arena.
+//! block order (not in the order of `at`), and inside the arena; every region but an idle one has k > 0; tensors have at
+//! least one element, and the compute type of the arena is that of the blocks (A7.1).
+//!
+//! **Numbers** of [`Hyper`] and [`Region`] are the caller's f64; a kernel rounds each once to the compute type, where
+//! A6.1 and A6.7 say ([`Coefficients`](crate::adam::Coefficients) does it).
+//!
+//! **What if it fails**: an error of any operation inside a step poisons the optimizer until a record is restored: the
+//! device may be half updated. An operation that fails says so at its call or, where it was recorded, at a later one or at
+//! `poll`; a lost device is an error and never reads as zeros. A panic is a bug of the backend.
+
+mod arena;
+mod work;
+
+pub use arena::{Arena, flag, norm};
+pub use work::{Measure, Moment, Parameter, ScoredUnit, Seal, Switch, Wanted, Work};
 
 use crate::adam::Hyper;
-use crate::block::BlockId;
+use crate::block::{BlockId, Blocks};
 use crate::error::BackendError;
 use crate::mask::MaskKind;
 use crate::moments::Region;
 use crate::tensor::{DType, Info, View, ViewMut};
 
-/// Words of [`Arena::flags`]. All but `SKIP` and `STREAK` only grow.
-pub mod flag {
-    /// 1 where the step being finished is skipped (A6.4).
-    pub const SKIP: usize = 0;
-    /// Steps skipped.
-    pub const SKIPPED: usize = 1;
-    /// Steps skipped in a row.
-    pub const STREAK: usize = 2;
-    /// Steps on which the streak was at its limit or above.
-    pub const STREAK_ERRORS: usize = 3;
-    /// Scores that were not finite and did not enter the table (A2.5).
-    pub const BAD_SCORES: usize = 4;
-    /// NaN gradients met by state-free updates (A6.7).
-    pub const NANS: usize = 5;
-    /// Masks built from a gradient that is zero everywhere (A4.4).
-    pub const ZERO_MASKS: usize = 6;
-    /// Steps applied.
-    pub const APPLIED: usize = 7;
-    /// Words in all.
-    pub const LEN: usize = 8;
-}
-
-/// Words of [`Arena::norm`].
-pub mod norm {
-    /// Norm of the active gradients times inv_loss_scale (A6.3).
-    pub const NORM: usize = 0;
-    /// The factor that clips it, before it is rounded to the compute type.
-    pub const CLIP: usize = 1;
-    /// Words in all.
-    pub const LEN: usize = 2;
-}
-
-/// Everything the engine keeps on the device. The engine lays it out and reads it for records; a backend keeps only
-/// scratch and its queue. Generic over the buffer and not over the backend, so that a wrapper can delegate.
-#[derive(Debug)]
-pub struct Arena<T> {
-    /// Packed gradients of the active coordinates, compute type, n_s.
-    pub gradient: T,
-    /// First moments, compute type, n_s.
-    pub m: T,
-    /// Second moments, compute type, n_s.
-    pub v: T,
-    /// Where `carry` writes, compute type; empty but for a step that switches under `Carry`.
-    pub spare: T,
-    /// Masks of the set of this step, u32.
-    pub masks: T,
-    /// Masks of the set before, u32; empty but for a step that switches.
-    pub old_masks: T,
-    /// f64 a block: this step's sums of squares.
-    pub sums: T,
-    /// f64 x [`score::ROW`](crate::score::ROW) a unit: the last finite score.
-    pub table: T,
-    /// u32 a block: t. Meaningful for the blocks of the set that last updated.
-    pub steps: T,
-    /// f64 x 4 a block: beta1^(t-1), beta2^(t-1), beta1^t, beta2^t.
-    pub powers: T,
-    /// u32 x [`flag::LEN`].
-    pub flags: T,
-    /// f64 x [`norm::LEN`].
-    pub norm: T,
-}
-
-/// Which moment `carry` moves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Moment {
-    /// From `m` to `spare`.
-    First,
-    /// From `v` to `spare`.
-    Second,
-}
-
-/// How a step that switches treats the moments (A5.4).
-#[derive(Clone, Copy, Debug)]
-pub enum Switch<'a> {
-    /// All start at zero.
-    Reset,
-    /// What stays is carried over from these regions of the set before.
-    Carry(&'a [Region]),
-}
-
-/// A unit to be scored on this step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ScoredUnit {
-    /// Its row in the table.
-    pub unit: u32,
-    /// Its trainable blocks are `members[first..first + count]` of the [`Work`], in index order.
-    pub first: u32,
-    /// How many.
-    pub count: u32,
-    /// Their coordinates.
-    pub n: usize,
-}
-
-/// A block whose gradient a step asks for, and what for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Wanted {
-    /// The block.
-    pub block: BlockId,
-    /// Its place among the step's active regions.
-    pub active: Option<u32>,
-    /// Its place among the step's idle regions: it is moved without state (A6.7).
-    pub idle: Option<u32>,
-    /// Its unit is probed: asked for the score alone, or beside it (A2.6).
-    pub probe: bool,
-    /// Its gradient has a part that is not active and moves as it arrives: the parameter comes with it.
-    pub with_parameter: bool,
-    /// Its gradient is scored on this step. Known once the step has begun.
-    pub score: bool,
-}
-
-impl Wanted {
-    /// Asked for its score alone: where it does not come, the unit keeps the score it had.
-    pub fn only_probed(&self) -> bool {
-        self.active.is_none() && self.idle.is_none()
-    }
-}
-
-/// All that one step does.
-#[derive(Clone, Copy, Debug)]
-pub struct Work<'a> {
-    /// The step's number, from 1.
-    pub step: u64,
-    /// Its numbers.
-    pub hyper: Hyper,
-    /// How masks are built.
-    pub mask: MaskKind,
-    /// Gradients asked for, by block.
-    pub wanted: &'a [Wanted],
-    /// The set of this step.
-    pub active: &'a [Region],
-    /// Blocks that move without state; their k is 0.
-    pub idle: &'a [Region],
-    /// Units scored on this step.
-    pub scored: &'a [ScoredUnit],
-    /// Their blocks.
-    pub members: &'a [BlockId],
-    /// Set where this step would switch.
-    pub switch: Option<Switch<'a>>,
-    /// Skipped steps in a row that count as an error.
-    pub guard_limit: u32,
-}
-
-impl<'a> Work<'a> {
-    /// The active region of a wanted block.
-    pub fn active(&self, w: &Wanted) -> Option<&'a Region> {
-        w.active.map(|i| &self.active[i as usize])
-    }
-
-    /// The region whose inactive coordinates move as the gradient arrives.
-    pub fn moves(&self, w: &Wanted) -> Option<&'a Region> {
-        let region = w.idle.map(|i| &self.idle[i as usize]).or_else(|| self.active(w));
-        region.filter(|_| w.with_parameter)
-    }
-}
-
-/// A parameter with its block. A step takes a slice of them, in ascending order of blocks; those of blocks that do not
-/// move are not looked at and need not be there.
-pub type Parameter<P> = (BlockId, P);
-
-/// Kernels and memory of one device. See the [module](self) for the order of calls and what may be assumed.
+/// Kernels and memory of one device. See the [module](self) for the order of calls, what may be assumed and what happens
+/// on errors.
 ///
-/// Required operations act on one block. `deliver`, `finish`, `update_all` and `whole` have defaults that loop over
-/// them and are what a fast backend overrides: threads over blocks, one launch over a block table, gradients read in
-/// place.
+/// Required methods act on one buffer or one block. `deliver`, `deliver_all`, `finish`, `update_all` and `whole` have
+/// defaults that loop over them and are what a fast backend overrides: threads over blocks, one launch over a block
+/// table, gradients read in place. `prepare`, `scratch_bytes`, `submit` and `relax` have defaults for a device that
+/// works at the call.
 pub trait Backend {
     /// What its operations fail with.
     type Error: BackendError;
-    /// A typed run of device memory.
+    /// A typed run of device memory, owned. Dropping it frees it, in queue order.
     type Buffer;
-    /// A readback on its way.
+    /// A readback on its way. Dropping it abandons the readback.
     type Ticket;
     /// The caller's parameter. A handle that is Copy or owned where operations are recorded.
     type Param<'a>;
     /// The caller's gradient.
     type Grad<'a>;
 
-    /// Length, type and contiguity. Asked of the backend: the orphan rule lets no adapter implement a trait of ours for
-    /// a framework's tensor.
+    // --- tensors ---
+
+    /// Length, type and contiguity of a parameter, for the engine's checks. Asked of the backend: the orphan rule lets no
+    /// adapter implement a trait of ours for a framework's tensor. Called often; touches no device.
     fn param_info(p: &Self::Param<'_>) -> Info;
-    /// Length, type and contiguity.
+    /// The same of a gradient.
     fn grad_info(g: &Self::Grad<'_>) -> Info;
 
-    /// `len` zeros.
+    // --- memory ---
+
+    /// Called once, before anything else, with the blocks as registered. A backend refuses here what its device cannot
+    /// do, and allocates scratch for the largest block, so that no step has to.
     ///
     /// # Errors
-    /// Out of memory.
+    /// A compute or element type that the device does not have; out of memory. The optimizer is then not made.
+    fn prepare(&mut self, blocks: &Blocks) -> Result<(), Self::Error> {
+        let _ = blocks;
+        Ok(())
+    }
+    /// Bytes of scratch that the backend holds on the device beside the arena, for
+    /// [`MemoryReport::scratch`](crate::MemoryReport::scratch).
+    fn scratch_bytes(&self) -> usize {
+        0
+    }
+    /// A buffer of `len` zeros; the types are f32 or f64 (the compute type), u32, and f64 for tables. Called at
+    /// construction, before a step that switches, and with `len` 0 for a placeholder that is never read.
+    ///
+    /// # Errors
+    /// Out of memory. Called between steps only: everything is as before.
     fn alloc(&mut self, dtype: DType, len: usize) -> Result<Self::Buffer, Self::Error>;
-    /// Copies elements between two buffers of one type.
+    /// Zeros in `len` elements from `at` on. For a thawed block, and a missing gradient that counts as zero.
+    ///
+    /// # Errors
+    /// The device's.
+    fn zero(&mut self, buffer: &mut Self::Buffer, at: usize, len: usize) -> Result<(), Self::Error>;
+    /// The first `len` elements of one buffer into another of its type. For an arena that grows.
     ///
     /// # Errors
     /// The device's.
     fn copy(&mut self, from: &Self::Buffer, to: &mut Self::Buffer, len: usize) -> Result<(), Self::Error>;
-    /// Writes host elements.
+    /// Host elements of the buffer's type, from element `at` on, after all operations before this call and before all
+    /// after it. `from` may be freed when the call returns. For construction, restoring and thawing; not inside a step.
     ///
     /// # Errors
     /// The device's.
     fn write(&mut self, to: &mut Self::Buffer, at: usize, from: View<'_>) -> Result<(), Self::Error>;
-    /// Asks for `len` elements as they are when all earlier operations have run.
+    /// Asks for `len` elements from `at` on, as they are when all earlier operations have run. Later operations may
+    /// change them, and the buffer may be dropped, before the ticket is polled. Called after a step that decides or
+    /// switches, for reports and for records; `submit` follows before the first `poll`.
     ///
     /// # Errors
     /// The device's.
     fn read(&mut self, from: &Self::Buffer, at: usize, len: usize) -> Result<Self::Ticket, Self::Error>;
-    /// Whether the elements have come; if so they are in `to`, and the ticket is not polled again. Never waits. A lost device is an error, never zeros.
+    /// Whether the elements have come; if so they are in `to` (as long as was asked for, of the buffer's type), and the
+    /// ticket is not polled again. Never waits. Tickets may be polled in any order.
     ///
     /// # Errors
-    /// The device's.
+    /// The device's, also of recorded operations that failed. A lost device is an error, never zeros.
     fn poll(&mut self, ticket: &mut Self::Ticket, to: ViewMut<'_>) -> Result<bool, Self::Error>;
 
-    /// `sums[block]` = the tree of A2.2 over f(g * inv_loss_scale).
+    // --- one gradient ---
+
+    /// The packed gradient's run of the region: the active coordinates, in order, widened to the compute type, not
+    /// scaled (A6.2). Copied where `add` is false, with zeros in what a short tile leaves over of the k elements (A4.5);
+    /// added to what is there where it is true. Reads the region's mask in `masks`, where it is masked.
     ///
     /// # Errors
     /// The device's or the tensor's, as for every operation below.
-    fn score(
-        &mut self, a: &mut Arena<Self::Buffer>, block: BlockId, g: &Self::Grad<'_>, inv_loss_scale: f64,
-    ) -> Result<(), Self::Error>;
-    /// The mask of the region's k largest |g|, with its prefix counts (A4.4, A4.5).
+    fn gather(&mut self, a: &mut Arena<Self::Buffer>, r: &Region, g: &Self::Grad<'_>, add: bool) -> Result<(), Self::Error>;
+    /// The region's mask of the k largest |g|, with its prefix counts, into its words of `masks` (A4.4, A4.5; bit for
+    /// bit as [`mask::build`](crate::mask::build) leaves them, whatever was there). On a step that switches, for regions
+    /// that are masked, before the gather of the same gradient. Exact and on the device: no sort, no readback.
     ///
     /// # Errors
     /// As above.
     fn build_mask(
         &mut self, a: &mut Arena<Self::Buffer>, r: &Region, g: &Self::Grad<'_>, kind: MaskKind,
     ) -> Result<(), Self::Error>;
-    /// The packed gradient's run of the region: the active coordinates, widened (A6.2). Not scaled.
+    /// `sums[block]` = the tree of A2.2 over f(g * inv_loss_scale), or over the processed gradient (A2.1), for which
+    /// m, v, step count and powers are those before this step; t counts as one more, and `clip` and weight decay do not
+    /// enter. An overflow to infinity or a NaN is a sum that is not finite, never an error.
     ///
     /// # Errors
     /// As above.
-    fn gather(&mut self, a: &mut Arena<Self::Buffer>, r: &Region, g: &Self::Grad<'_>) -> Result<(), Self::Error>;
-    /// The sign step of what is not active of the region (A6.7); counts NaNs. Not stopped by `SKIP`.
+    fn score(
+        &mut self, a: &mut Arena<Self::Buffer>, block: BlockId, g: &Self::Grad<'_>, h: &Hyper, measure: Measure<'_>,
+    ) -> Result<(), Self::Error>;
+    /// The sign step of what is not active of the region (A6.7): all of an idle one (k = 0, no mask), of a masked one
+    /// what its mask leaves out. Adds the NaNs met to [`flag::NANS`]. Not stopped by `SKIP`. Called after `score`,
+    /// `build_mask` and `gather` of the same gradient.
     ///
     /// # Errors
     /// As above.
     fn state_free(
         &mut self, a: &mut Arena<Self::Buffer>, r: &Region, g: &Self::Grad<'_>, p: &mut Self::Param<'_>, h: &Hyper,
     ) -> Result<(), Self::Error>;
-    /// Guard and clip over the packed gradients of `w.active` (A6.3, A6.4); counters, which stay at their largest value;
-    /// where the step switches, how many masks came of gradients that are all zero, as is then the packed run; unless skipped t and the powers of
-    /// each region go on (from zero where it is `fresh`); scores that are finite enter the table (A2.5).
+
+    // --- after the last gradient ---
+
+    /// Decides on the device whether the step is skipped, after the last gradient and before anything that moves an
+    /// active coordinate or a moment.
+    ///
+    /// [`Seal::Step`] and [`Seal::Block`], over the packed gradients of `w.active` times inv_loss_scale:
+    /// - [`flag::SKIP`]: 1 where one of them, or its square, is not finite in the compute type (A6.4), else 0;
+    /// - unless skipped, for each region: its step count (1 where it is `fresh`, else one more) and its four powers (from
+    ///   [`Powers::START`](crate::adam::Powers::START) where it is `fresh`).
+    ///
+    /// [`Seal::Step`] besides:
+    /// - [`norm::NORM`] (the root of the blocks' trees added in index order, also where skipped) and [`norm::CLIP`]
+    ///   (`hyper.clip` over the norm where the norm is larger, else 1; A6.3);
+    /// - where `w.switch` is set, [`flag::ZERO_MASKS`] plus the masked regions whose packed run is zero everywhere.
+    ///
+    /// [`Seal::Block`] besides: [`flag::TRIPPED`] becomes 1 where skipped. [`Seal::Counters`] looks at no gradient:
+    /// `SKIP` = `TRIPPED`, then `TRIPPED` = 0. [`Seal::Step`] and [`Seal::Counters`] count by `SKIP`: either `APPLIED`
+    /// plus one and `STREAK` = 0, or `SKIPPED` and `STREAK` plus one, and `STREAK_ERRORS` plus one where the streak is now
+    /// `w.guard_limit` or more.
     ///
     /// # Errors
     /// As above.
-    fn seal(&mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>) -> Result<(), Self::Error>;
-    /// Unless skipped: zeros in m and v of the region.
+    fn seal(&mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, part: Seal) -> Result<(), Self::Error>;
+    /// For each unit of `w.scored`: the sums of its members added in index order from +0, and where that is finite, the
+    /// unit's row of `table` = (sum, coordinates, step); where it is not, the row stays and [`flag::BAD_SCORES`] grows
+    /// by one (A2.5). Skipped or not. On wgpu and its like the sum is within the bound of A2.3.
+    ///
+    /// # Errors
+    /// As above.
+    fn enter_scores(&mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>) -> Result<(), Self::Error>;
+    /// Unless skipped: zeros in m and v of the region. On a step that switches under `Reset`.
     ///
     /// # Errors
     /// As above.
     fn clear(&mut self, a: &mut Arena<Self::Buffer>, r: &Region) -> Result<(), Self::Error>;
-    /// Unless skipped: one moment of the region into `spare`, from the old region of the same block or from zero.
+    /// Unless skipped: one moment of the region into its run of `spare`: for a coordinate that is active in `old` and in
+    /// `new` what it was (from `m` or `v` at the old region's run), else zero; all zeros without `old` (A5.4). `old`'s mask
+    /// lies in `old_masks`, `new`'s in `masks`. Old and new runs overlap in any way, so nothing may be moved in place.
+    /// On a step that switches under `Carry`.
     ///
     /// # Errors
     /// As above.
     fn carry(
         &mut self, a: &mut Arena<Self::Buffer>, moment: Moment, old: Option<&Region>, new: &Region,
     ) -> Result<(), Self::Error>;
-    /// Unless skipped: A6.1 on the region's active coordinates. `old` is given where its coordinates that were not
-    /// active before enter (A5.4).
+    /// Unless skipped: A6.1 on the region's active coordinates, with the powers as `seal` left them and the clip factor
+    /// rounded to the compute type. `old` is given where coordinates that were not active in it enter a block with t > 0
+    /// (A5.4). Inactive coordinates and other regions' runs keep their bits.
     ///
     /// # Errors
     /// As above.
@@ -290,7 +223,10 @@ pub trait Backend {
         &mut self, a: &mut Arena<Self::Buffer>, r: &Region, old: Option<&Region>, p: &mut Self::Param<'_>, h: &Hyper,
     ) -> Result<(), Self::Error>;
 
-    /// Everything that is done with one gradient before the step is sealed.
+    // --- what may be overridden for speed ---
+
+    /// Everything that is done with one gradient before the step is sealed. `p` is given where the gradient moves a part
+    /// of it.
     ///
     /// # Errors
     /// As above.
@@ -298,14 +234,14 @@ pub trait Backend {
         &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, wanted: &Wanted, g: &Self::Grad<'_>,
         p: Option<&mut Self::Param<'_>>,
     ) -> Result<(), Self::Error> {
-        if wanted.score {
-            self.score(a, wanted.block, g, w.hyper.inv_loss_scale)?;
+        if let Some(measure) = w.scores(wanted) {
+            self.score(a, wanted.block, g, &w.hyper, measure)?;
+        }
+        if let Some(r) = w.masks(wanted) {
+            self.build_mask(a, r, g, w.mask)?;
         }
         if let Some(r) = w.active(wanted) {
-            if w.switch.is_some() && r.masked() {
-                self.build_mask(a, r, g, w.mask)?;
-            }
-            self.gather(a, r, g)?;
+            self.gather(a, r, g, !w.first)?;
         }
         if let (Some(r), Some(p)) = (w.moves(wanted), p) {
             self.state_free(a, r, g, p, &w.hyper)?;
@@ -313,55 +249,13 @@ pub trait Backend {
         Ok(())
     }
 
-    /// Everything after the last gradient.
-    ///
-    /// Under `Carry` the moments move through `spare`: the first into it, which is then `m`; the second into what was
-    /// `m`. The engine swaps back where it reads that the step was skipped, and frees what is left in `spare`.
-    ///
-    /// # Errors
-    /// As above.
-    fn finish(
-        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, params: &mut [Parameter<Self::Param<'_>>],
-    ) -> Result<(), Self::Error> {
-        self.seal(a, w)?;
-        match w.switch {
-            None => {}
-            Some(Switch::Reset) => w.active.iter().try_for_each(|r| self.clear(a, r))?,
-            Some(Switch::Carry(old)) => {
-                for moment in [Moment::First, Moment::Second] {
-                    w.active.iter().try_for_each(|r| self.carry(a, moment, stays(old, r), r))?;
-                    core::mem::swap(if moment == Moment::First { &mut a.m } else { &mut a.v }, &mut a.spare);
-                }
-            }
-        }
-        self.update_all(a, w, params)
-    }
-
-    /// The update of all active regions. `params` holds at least theirs, by block.
+    /// The same with every gradient of a micro-batch at hand. `grads` gives the same tensor for a block each time, and
+    /// nothing for a probe that did not come. `params` holds at least the parameters of the blocks that move, by block;
+    /// it may be empty before the last micro-batch.
     ///
     /// # Errors
     /// As above.
-    fn update_all(
-        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, params: &mut [Parameter<Self::Param<'_>>],
-    ) -> Result<(), Self::Error> {
-        let mut rest = params.iter_mut();
-        for r in w.active {
-            let old = match w.switch {
-                Some(Switch::Carry(old)) => stays(old, r),
-                _ => None,
-            };
-            if let Some((_, p)) = rest.find(|(block, _)| *block == r.block) {
-                self.update(a, r, old, p, &w.hyper)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A step with every gradient at hand. `grads` gives the same tensor for a block each time.
-    ///
-    /// # Errors
-    /// As above.
-    fn whole<'g>(
+    fn deliver_all<'g>(
         &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, grads: &dyn Fn(BlockId) -> Option<Self::Grad<'g>>,
         params: &mut [Parameter<Self::Param<'_>>],
     ) -> Result<(), Self::Error> {
@@ -372,22 +266,75 @@ pub trait Backend {
                 self.deliver(a, w, wanted, &g, p)?;
             }
         }
-        self.finish(a, w, params)
+        Ok(())
     }
 
-    /// All that was recorded is on its way: called after each streamed gradient and at the end of a step.
+    /// Everything after the last gradient. `params` holds at least the parameters of the active regions, by block.
+    ///
+    /// Under `Carry` the moments move through `spare`: the first into it, which is then `m`; the second into what was
+    /// `m`. The engine swaps back where it reads that the step was skipped, and frees what is left in `spare`.
     ///
     /// # Errors
     /// As above.
+    fn finish(
+        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, params: &mut [Parameter<Self::Param<'_>>],
+    ) -> Result<(), Self::Error> {
+        self.seal(a, w, Seal::Step)?;
+        self.enter_scores(a, w)?;
+        match w.switch {
+            None => {}
+            Some(Switch::Reset) => w.active.iter().try_for_each(|r| self.clear(a, r))?,
+            Some(Switch::Carry(_)) => {
+                for moment in [Moment::First, Moment::Second] {
+                    w.active.iter().try_for_each(|r| self.carry(a, moment, w.stays(r), r))?;
+                    core::mem::swap(if moment == Moment::First { &mut a.m } else { &mut a.v }, &mut a.spare);
+                }
+            }
+        }
+        self.update_all(a, w, params)
+    }
+
+    /// The update of all active regions.
+    ///
+    /// # Errors
+    /// As above.
+    fn update_all(
+        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, params: &mut [Parameter<Self::Param<'_>>],
+    ) -> Result<(), Self::Error> {
+        let mut rest = params.iter_mut();
+        for r in w.active {
+            if let Some((_, p)) = rest.find(|(block, _)| *block == r.block) {
+                self.update(a, r, w.stays(r), p, &w.hyper)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last micro-batch of a step and its end, with every gradient of it at hand.
+    ///
+    /// # Errors
+    /// As above.
+    fn whole<'g>(
+        &mut self, a: &mut Arena<Self::Buffer>, w: &Work<'_>, grads: &dyn Fn(BlockId) -> Option<Self::Grad<'g>>,
+        params: &mut [Parameter<Self::Param<'_>>],
+    ) -> Result<(), Self::Error> {
+        self.deliver_all(a, w, grads, params)?;
+        self.finish(a, w, params)
+    }
+
+    // --- what a device with a queue overrides ---
+
+    /// All that was recorded is on its way. Called once after each streamed gradient, once after the gradients of a
+    /// micro-batch that came together, and once at the end of a step, its readbacks included: a whole step is one
+    /// submission.
+    ///
+    /// # Errors
+    /// The device's.
     fn submit(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
-}
-
-/// The old region of a block that stays: it was in the set before and keeps its t.
-fn stays<'a>(old: &'a [Region], new: &Region) -> Option<&'a Region> {
-    if new.fresh {
-        return None;
+    /// What a blocking helper does between two polls: a hint to the processor, or leaving it to others for a while.
+    fn relax(&mut self) {
+        core::hint::spin_loop();
     }
-    old.binary_search_by_key(&new.block, |r| r.block).ok().map(|i| &old[i])
 }

@@ -72,6 +72,7 @@ impl<B: Backend> Optimizer<B> {
     pub fn new(mut backend: B, blocks: &[BlockSpec], config: Config) -> Result<Self, B> {
         let blocks = Blocks::new(blocks).map_err(Error::host)?;
         let selection = Selection::new(blocks, config).map_err(Error::host)?;
+        backend.prepare(&selection.blocks).map_err(device::<B>("prepare the device"))?;
         let (capacity, compute) = (selection.budget, selection.blocks.compute);
         let (blocks, units) = (selection.blocks.count(), selection.blocks.units.len());
         let mut alloc = |dtype, len| backend.alloc(dtype, len).map_err(device::<B>("allocate the arena"));
@@ -110,8 +111,17 @@ impl<B: Backend> Optimizer<B> {
     }
 
     fn reset_arrivals(&mut self) {
+        let wanted = self.selection.wanted(self.is_last_micro_batch()).len();
         self.arrived.clear();
-        self.arrived.resize(self.selection.plan.wanted.len(), false);
+        self.arrived.resize(wanted, false);
+    }
+
+    /// Of an open step; between steps, as of a step that is one micro-batch.
+    fn is_last_micro_batch(&self) -> bool {
+        match &self.phase {
+            Phase::Open(open) => open.is_last(),
+            _ => true,
+        }
     }
 
     /// The backend.
@@ -139,8 +149,9 @@ impl<B: Backend> Optimizer<B> {
         self.selection.budget
     }
 
-    /// Gradients that the next step asks for, by block, so that no others need be computed. The set and the probes;
-    /// under `SignSgd` every trainable block.
+    /// Gradients that the next step asks for, by block, so that no others need be computed: the set and the probes;
+    /// under `SignSgd` every trainable block. In a window of several micro-batches, what the present one asks for: before
+    /// the last, the set alone (A2.6, A6.7).
     ///
     /// # Errors
     /// [`Error::Pending`] while it is not known yet, [`Error::Poisoned`].
@@ -148,7 +159,7 @@ impl<B: Backend> Optimizer<B> {
         match self.phase {
             Phase::Waiting(_) => Err(Error::Pending),
             Phase::Poisoned => Err(Error::Poisoned),
-            _ => Ok(&self.selection.plan.wanted),
+            _ => Ok(self.selection.wanted(self.is_last_micro_batch())),
         }
     }
 

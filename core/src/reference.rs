@@ -6,7 +6,7 @@ mod buffer;
 pub use buffer::HostBuffer;
 
 use crate::adam::{self, Coefficients, Hyper, Packed, Powers};
-use crate::backend::{Arena, Backend, Moment, Work, flag, norm};
+use crate::backend::{Arena, Backend, Measure, Moment, Seal, Work, flag, norm};
 use crate::block::BlockId;
 
 use crate::error::{BackendError, ErrorKind};
@@ -113,6 +113,11 @@ impl<T: HostTensors> Backend for Reference<T> {
         Ok(HostBuffer::zeros(dtype, len))
     }
 
+    fn zero(&mut self, buffer: &mut HostBuffer, at: usize, len: usize) -> Result<(), Self::Error> {
+        buffer.zero(at..at + len);
+        Ok(())
+    }
+
     fn copy(&mut self, from: &HostBuffer, to: &mut HostBuffer, len: usize) -> Result<(), Self::Error> {
         to.view_mut(0, len).copy_from(from.view(0, len));
         Ok(())
@@ -134,8 +139,19 @@ impl<T: HostTensors> Backend for Reference<T> {
         Ok(true)
     }
 
-    fn score(&mut self, a: &mut HostArena, block: BlockId, g: &T::Grad<'_>, inv_loss_scale: f64) -> Result<(), Self::Error> {
-        let sum = T::read(g, |view| with_gradient!(a, view, |g, F| adam::score::<_, F>(g, inv_loss_scale)));
+    fn score(
+        &mut self, a: &mut HostArena, block: BlockId, g: &T::Grad<'_>, h: &Hyper, measure: Measure<'_>,
+    ) -> Result<(), Self::Error> {
+        let sum = T::read(g, |view| match measure {
+            Measure::Gradient => with_gradient!(a, view, |g, F| adam::score::<_, F>(g, h.inv_loss_scale)),
+            Measure::Processed { present, switching } => {
+                let masks = u32::words(if switching { &a.old_masks } else { &a.masks });
+                with_gradient!(a, view, |g, F| {
+                    let moments = |r: &Region| [&a.m, &a.v].map(|x| &F::words(x)[r.packed()]);
+                    adam::score_processed(g, h, present.map(|r| (r.mask(masks), moments(r), powers(a, block))))
+                })
+            }
+        });
         f64::words_mut(&mut a.sums)[block as usize] = sum.map_err(HostError)?;
         Ok(())
     }
@@ -147,10 +163,15 @@ impl<T: HostTensors> Backend for Reference<T> {
         .map_err(HostError)
     }
 
-    fn gather(&mut self, a: &mut HostArena, r: &Region, g: &T::Grad<'_>) -> Result<(), Self::Error> {
+    fn gather(&mut self, a: &mut HostArena, r: &Region, g: &T::Grad<'_>, add: bool) -> Result<(), Self::Error> {
         let mask = r.mask(u32::words(&a.masks));
-        T::read(g, |view| with_gradient!(a, view, |g, F| adam::gather(g, mask, &mut F::words_mut(&mut a.gradient)[r.packed()])))
-            .map_err(HostError)
+        T::read(g, |view| {
+            with_gradient!(a, view, |g, F| {
+                let packed = &mut F::words_mut(&mut a.gradient)[r.packed()];
+                if add { adam::gather_add(g, mask, packed) } else { adam::gather(g, mask, packed) }
+            })
+        })
+        .map_err(HostError)
     }
 
     fn state_free(
@@ -163,20 +184,41 @@ impl<T: HostTensors> Backend for Reference<T> {
         Ok(())
     }
 
-    fn seal(&mut self, a: &mut HostArena, w: &Work<'_>) -> Result<(), Self::Error> {
-        let (mut total, mut passes, mut zero_masks) = (0.0, true, 0);
-        for r in w.active {
-            let packed = match &a.gradient {
-                HostBuffer::F64(g) => adam::inspect(&g[r.packed()], w.hyper.inv_loss_scale),
-                g => adam::inspect(&f32::words(g)[r.packed()], w.hyper.inv_loss_scale),
-            };
-            total += packed.sum;
-            passes &= packed.passes;
-            zero_masks += u32::from(w.switch.is_some() && r.masked() && packed.all_zero);
+    fn seal(&mut self, a: &mut HostArena, w: &Work<'_>, part: Seal) -> Result<(), Self::Error> {
+        if part != Seal::Counters {
+            let (total, passes, zero_masks) = inspect(a, w);
+            u32::words_mut(&mut a.flags)[flag::SKIP] = u32::from(!passes);
+            if passes {
+                advance(a, w);
+            }
+            if part == Seal::Step {
+                clip(a, w, total);
+                count(a, flag::ZERO_MASKS, zero_masks);
+            }
         }
-        count(a, flag::ZERO_MASKS, zero_masks);
-        verdict(a, w, Float::sqrt(total), passes);
-        enter_scores(a, w);
+        let flags = u32::words_mut(&mut a.flags);
+        match part {
+            Seal::Step => {}
+            Seal::Block => flags[flag::TRIPPED] |= flags[flag::SKIP],
+            Seal::Counters => flags[flag::SKIP] = core::mem::take(&mut flags[flag::TRIPPED]),
+        }
+        if part != Seal::Block {
+            count_step(a, w.guard_limit);
+        }
+        Ok(())
+    }
+
+    fn enter_scores(&mut self, a: &mut HostArena, w: &Work<'_>) -> Result<(), Self::Error> {
+        for s in w.scored {
+            let members = &w.members[s.first as usize..(s.first + s.count) as usize];
+            let total = members.iter().fold(0.0, |t, &b| t + f64::words(&a.sums)[b as usize]);
+            if total.is_finite() {
+                let row = &mut f64::words_mut(&mut a.table)[s.unit as usize * ROW..][..ROW];
+                row.copy_from_slice(&[total, s.n as f64, w.step as f64]);
+            } else {
+                count(a, flag::BAD_SCORES, 1);
+            }
+        }
         Ok(())
     }
 
@@ -259,26 +301,46 @@ fn powers(a: &HostArena, block: BlockId) -> Powers {
     Powers { before: [p[0], p[1]], now: [p[2], p[3]] }
 }
 
-/// What follows from norm and guard (A6.3, A6.4): on a device, one thread does this.
-fn verdict(a: &mut HostArena, w: &Work<'_>, total_norm: f64, passes: bool) {
-    let words = f64::words_mut(&mut a.norm);
+/// Over the packed gradients of all regions: the sum of squares, whether the guard passes, how many masks came of zeros.
+fn inspect(a: &HostArena, w: &Work<'_>) -> (f64, bool, u32) {
+    let (mut total, mut passes, mut zero_masks) = (0.0, true, 0);
+    for r in w.active {
+        let packed = match &a.gradient {
+            HostBuffer::F64(g) => adam::inspect(&g[r.packed()], w.hyper.inv_loss_scale),
+            g => adam::inspect(&f32::words(g)[r.packed()], w.hyper.inv_loss_scale),
+        };
+        total += packed.sum;
+        passes &= packed.passes;
+        zero_masks += u32::from(w.switch.is_some() && r.masked() && packed.all_zero);
+    }
+    (total, passes, zero_masks)
+}
+
+/// A6.3.
+fn clip(a: &mut HostArena, w: &Work<'_>, total: f64) {
+    let (words, total_norm) = (f64::words_mut(&mut a.norm), Float::sqrt(total));
     words[norm::NORM] = total_norm;
     words[norm::CLIP] = match w.hyper.clip {
         Some(c) if total_norm > c => c / total_norm,
         _ => 1.0,
     };
-    let flags = u32::words_mut(&mut a.flags);
-    flags[flag::SKIP] = u32::from(!passes);
-    if passes {
-        flags[flag::STREAK] = 0;
-        count(a, flag::APPLIED, 1);
-    } else {
+}
+
+/// A6.4: on a device, one thread does this.
+fn count_step(a: &mut HostArena, guard_limit: u32) {
+    if skipped(a) {
         count(a, flag::SKIPPED, 1);
         count(a, flag::STREAK, 1);
         let streak = u32::words(&a.flags)[flag::STREAK];
-        count(a, flag::STREAK_ERRORS, u32::from(streak >= w.guard_limit));
-        return;
+        count(a, flag::STREAK_ERRORS, u32::from(streak >= guard_limit));
+    } else {
+        u32::words_mut(&mut a.flags)[flag::STREAK] = 0;
+        count(a, flag::APPLIED, 1);
     }
+}
+
+/// t and the powers of beta go on.
+fn advance(a: &mut HostArena, w: &Work<'_>) {
     for r in w.active {
         let block = r.block as usize;
         let mut p = if r.fresh { Powers::START } else { powers(a, r.block) };
@@ -286,19 +348,5 @@ fn verdict(a: &mut HostArena, w: &Work<'_>, total_norm: f64, passes: bool) {
         f64::words_mut(&mut a.powers)[4 * block..4 * block + 4].copy_from_slice(&[p.before[0], p.before[1], p.now[0], p.now[1]]);
         let t = &mut u32::words_mut(&mut a.steps)[block];
         *t = if r.fresh { 1 } else { *t + 1 };
-    }
-}
-
-/// Scores enter the table at the end of the step, skipped or not; one that is not finite never replaces an old one (A2.5).
-fn enter_scores(a: &mut HostArena, w: &Work<'_>) {
-    for s in w.scored {
-        let members = &w.members[s.first as usize..(s.first + s.count) as usize];
-        let total = members.iter().fold(0.0, |t, &b| t + f64::words(&a.sums)[b as usize]);
-        if total.is_finite() {
-            let row = &mut f64::words_mut(&mut a.table)[s.unit as usize * ROW..][..ROW];
-            row.copy_from_slice(&[total, s.n as f64, w.step as f64]);
-        } else {
-            count(a, flag::BAD_SCORES, 1);
-        }
     }
 }

@@ -19,6 +19,8 @@ pub struct MemoryReport {
     pub masks: usize,
     /// Per-block and per-unit numbers on the device: scores, step counts, powers, flags.
     pub tables: usize,
+    /// What the backend needs to build masks and to sum (A5.5): for its largest block, whatever is selected. 0 on the reference.
+    pub scratch: usize,
     /// What a switch holds for its one step beside all of the above: the new set's masks, and under `Carry` one moment.
     pub switch_peak: usize,
     /// Gradients that the next step asks for, by block.
@@ -28,9 +30,9 @@ pub struct MemoryReport {
 }
 
 impl MemoryReport {
-    /// What is held between steps: moments, masks, tables and packed gradients.
+    /// What is held between steps: moments, masks, tables, packed gradients and scratch.
     pub fn resident(&self) -> usize {
-        self.moments + self.packed_gradients + self.masks + self.tables
+        self.moments + self.packed_gradients + self.masks + self.tables + self.scratch
     }
 
     /// Optimizer state alone, as it is counted for AdamW: moments, masks and tables.

@@ -14,6 +14,9 @@ pub enum ScoreKind {
     GradientNorm,
     /// The root mean square of its gradient: does not favour large blocks.
     GradientRms,
+    /// The norm of its processed gradient, m̂/(sqrt(v̂)+eps) (the paper). A coordinate without moments counts as
+    /// g/(|g|+eps), so an idle block scores about the root of its size whatever its gradient: it ranks by size.
+    ProcessedNorm,
 }
 
 /// Which idle units are asked for a gradient for the score alone (A2.6).
@@ -61,7 +64,7 @@ pub const EMPTY_ROW: [f64; ROW] = [f64::NAN, 0.0, 0.0];
 pub fn of_row(kind: ScoreKind, row: &[f64]) -> Option<f64> {
     let norm = Float::sqrt(row[0]);
     let score = match kind {
-        ScoreKind::GradientNorm => norm,
+        ScoreKind::GradientNorm | ScoreKind::ProcessedNorm => norm,
         ScoreKind::GradientRms => norm / Float::sqrt(row[1]),
     };
     score.is_finite().then_some(score)

@@ -21,8 +21,10 @@ const NONE: u32 = u32::MAX;
 /// trace (A6.5).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
-    /// Gradients asked for, by block.
+    /// Gradients asked for on the last micro-batch, by block.
     pub wanted: Vec<Wanted>,
+    /// Gradients asked for on the micro-batches before it: those of the set (A6.2).
+    pub early: Vec<Wanted>,
     /// Blocks that move without state.
     pub idle: Vec<Region>,
     /// Probed units, by number.
@@ -178,6 +180,7 @@ impl Selection {
     pub fn make_plan(&mut self) {
         let mut plan = core::mem::take(&mut self.plan);
         plan.wanted.drain(..).for_each(|w| self.index[w.block as usize] = NONE);
+        plan.early.clear();
         plan.idle.clear();
         plan.scored.clear();
         plan.probes.clear();
@@ -193,15 +196,9 @@ impl Selection {
         }
         (plan.cursor, plan.draws) = (cursor, stream.draws);
         for (i, r) in self.next_set().regions.iter().enumerate() {
-            let with_parameter = sign && r.masked();
-            plan.wanted.push(Wanted {
-                block: r.block,
-                active: Some(i as u32),
-                idle: None,
-                probe: false,
-                with_parameter,
-                score: false,
-            });
+            let plain = Wanted { active: Some(i as u32), ..Wanted::new(r.block) };
+            plan.early.push(plain);
+            plan.wanted.push(Wanted { with_parameter: sign && r.masked(), ..plain });
         }
         if sign {
             for (block, spec) in self.blocks.specs.iter().enumerate() {
@@ -209,7 +206,7 @@ impl Selection {
                     let block = block as BlockId;
                     let idle = Some(plan.idle.len() as u32);
                     plan.idle.push(Region { block, n: spec.len(), k: 0, at: 0, mask_at: 0, fresh: false, scales: spec.scales });
-                    plan.wanted.push(Wanted { block, active: None, idle, probe: false, with_parameter: true, score: false });
+                    plan.wanted.push(Wanted { idle, with_parameter: true, ..Wanted::new(block) });
                 }
             }
         }
@@ -219,14 +216,7 @@ impl Selection {
         for &unit in &plan.probes {
             for &block in self.members_of(unit) {
                 match self.index[block as usize] {
-                    NONE => plan.wanted.push(Wanted {
-                        block,
-                        active: None,
-                        idle: None,
-                        probe: true,
-                        with_parameter: false,
-                        score: false,
-                    }),
+                    NONE => plan.wanted.push(Wanted { probe: true, ..Wanted::new(block) }),
                     i => plan.wanted[i as usize].probe = true,
                 }
             }
@@ -238,8 +228,16 @@ impl Selection {
         self.plan = plan;
     }
 
-    /// Where a block is in `plan.wanted`.
-    pub fn wanted_index(&self, block: BlockId) -> Option<usize> {
+    /// What a micro-batch asks for.
+    pub fn wanted(&self, last: bool) -> &[Wanted] {
+        if last { &self.plan.wanted } else { &self.plan.early }
+    }
+
+    /// Where a block is in [`Self::wanted`].
+    pub fn wanted_index(&self, block: BlockId, last: bool) -> Option<usize> {
+        if !last {
+            return self.plan.early.binary_search_by_key(&block, |w| w.block).ok();
+        }
         self.index.get(block as usize).filter(|&&i| i != NONE).map(|&i| i as usize)
     }
 

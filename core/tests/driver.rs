@@ -546,7 +546,7 @@ fn numbers_that_the_compute_type_cannot_hold_are_refused() {
     let (mut o, mut p) = (optimizer(config()), parameters());
     let g = gradients(1);
     for (lr, inv) in [(1e39, 1.0), (-0.1, 1.0), (f64::NAN, 1.0), (0.1, 1e-60), (0.1, 0.0), (0.1, -1.0), (0.1, 1e39)] {
-        let step = Step { lr, loss: None, inv_loss_scale: inv };
+        let step = Step { lr, loss: None, inv_loss_scale: inv, micro_batches: 1 };
         let error = step_error(&mut o, step, &g, &mut p);
         assert!(matches!(error, Some(Error::Step { .. })), "lr {lr}, inv_loss_scale {inv}: {error:?}");
     }

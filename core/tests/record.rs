@@ -40,7 +40,7 @@ fn drive(o: &mut Optimizer<Reference>, p: &mut [Vec<f32>], t: u64) {
     if mix(t).is_multiple_of(5) {
         g.iter_mut().for_each(|g| g[0] = f32::INFINITY);
     }
-    let step = Step { lr: 0.01, loss: Some(2.0 - (t % 5) as f64 * 0.1), inv_loss_scale: 0.5 };
+    let step = Step { lr: 0.01, loss: Some(2.0 - (t % 5) as f64 * 0.1), inv_loss_scale: 0.5, micro_batches: 1 };
     let _ = o.step(step, |b| Some(View::F32(&g[b as usize])), &mut views(p)).unwrap();
     o.wait().unwrap();
 }

@@ -44,6 +44,9 @@ impl<B: Backend> Optimizer<B> {
                 allowed: "not negative, and finite with scales, decay and bias correction",
             });
         }
+        if step.micro_batches == 0 {
+            return Err(Error::Step { field: "micro_batches", value: 0.0, allowed: "at least 1" });
+        }
         let inv = rounded(step.inv_loss_scale);
         if !(inv.is_finite() && inv > 0.0) {
             return Err(Error::Step { field: "inv_loss_scale", value: step.inv_loss_scale, allowed: "finite and positive" });
@@ -59,7 +62,7 @@ impl<B: Backend> Optimizer<B> {
     /// Where the block is among the wanted ones.
     pub(super) fn check_gradient(&self, block: BlockId, g: &B::Grad<'_>) -> Result<usize, B> {
         self.check_block(block)?;
-        let index = self.selection.wanted_index(block);
+        let index = self.selection.wanted_index(block, self.is_last_micro_batch());
         let index = index.ok_or_else(|| Error::NotWanted { block: self.block_name(block) })?;
         self.check_tensor(block, B::grad_info(g), Tensor::Gradient)?;
         Ok(index)
@@ -80,6 +83,18 @@ impl<B: Backend> Optimizer<B> {
             return Err(Error::Length { block: name(), tensor, want: spec.len(), got: got.len });
         }
         if got.contiguous { Ok(()) } else { Err(Error::NotContiguous { block: name(), tensor }) }
+    }
+
+    /// That every gradient which the present micro-batch needs is at hand and right, before anything is written.
+    pub(super) fn check_gradients<'g>(&self, grads: &impl Fn(BlockId) -> Option<B::Grad<'g>>) -> Result<(), B> {
+        for w in self.selection.wanted(self.is_last_micro_batch()) {
+            match grads(w.block) {
+                Some(g) => drop(self.check_gradient(w.block, &g)?),
+                None if w.only_probed() => {}
+                None => return Err(Error::MissingGradient { block: self.block_name(w.block) }),
+            }
+        }
+        Ok(())
     }
 
     /// That every block that moves has its parameter: the active ones, and in a whole step those that move without

@@ -90,7 +90,7 @@ impl<B: Backend> Optimizer<B> {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self) -> Result<(), B> {
         while self.poll()? == Progress::Pending {
-            core::hint::spin_loop();
+            self.backend.relax();
         }
         Ok(())
     }

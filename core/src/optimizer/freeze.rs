@@ -6,8 +6,7 @@ use crate::block::BlockId;
 use crate::error::Error;
 use crate::moments::Region;
 use crate::policy::Policy;
-use crate::tensor::{DType, View};
-use alloc::vec;
+use crate::tensor::View;
 
 impl<B: Backend> Optimizer<B> {
     /// Takes a block out of training: its moments, step count, mask and place in current and pending set are dropped,
@@ -56,21 +55,13 @@ impl<B: Backend> Optimizer<B> {
     /// Under `Full`: a place in the arena that nothing uses, zeroed.
     fn activate(&mut self, block: BlockId) -> Result<(), B> {
         let spec = self.selection.blocks.spec(block);
-        let (n, scales, dtype) = (spec.len(), spec.scales, self.selection.blocks.compute);
+        let (n, scales) = (spec.len(), spec.scales);
         let set = self.selection.pending.as_ref().unwrap_or(&self.selection.current);
         let at = free_run(&set.regions, n);
         self.grow(at + n)?;
-        let (f32s, f64s);
-        let zeros = if dtype == DType::F64 {
-            f64s = vec![0.0; n];
-            View::F64(&f64s)
-        } else {
-            f32s = vec![0.0; n];
-            View::F32(&f32s)
-        };
         let op = device::<B>("thaw a block");
-        self.backend.write(&mut self.arena.m, at, zeros).map_err(&op)?;
-        self.backend.write(&mut self.arena.v, at, zeros).map_err(&op)?;
+        self.backend.zero(&mut self.arena.m, at, n).map_err(&op)?;
+        self.backend.zero(&mut self.arena.v, at, n).map_err(&op)?;
         self.backend.write(&mut self.arena.steps, block as usize, View::U32(&[0])).map_err(&op)?;
         self.backend.write(&mut self.arena.powers, 4 * block as usize, View::F64(&[1.0; 4])).map_err(&op)?;
         self.backend.submit().map_err(&op)?;

@@ -37,6 +37,17 @@ pub(super) struct Open {
     pub switching: bool,
     /// Moments move through `spare`.
     pub carrying: bool,
+    /// The present micro-batch, from 0, and how many the window has.
+    pub micro_batch: u32,
+    pub micro_batches: u32,
+    /// The loss that was given, until it is entered when the last micro-batch begins (A3.2).
+    pub given: Option<f64>,
+}
+
+impl Open {
+    pub fn is_last(&self) -> bool {
+        self.micro_batch + 1 == self.micro_batches
+    }
 }
 
 /// Readbacks on their way.

@@ -42,6 +42,7 @@ impl<B: Backend> Optimizer<B> {
             moments: 2 * self.capacity * compute,
             packed_gradients: self.capacity * compute,
             masks: 4 * self.mask_words[0],
+            scratch: self.backend.scratch_bytes(),
             tables: blocks * (8 + 4 + 32) + units * ROW * 8 + flag::LEN * 4 + norm::LEN * 8,
             switch_peak: next.map_or(0, |p| 4 * p.mask_words()) + if stays { self.capacity * compute } else { 0 },
             gradients_total: gradients.iter().map(|g| g.1).sum(),
@@ -127,7 +128,7 @@ impl<B: Backend> Optimizer<B> {
             if let Some(report) = self.poll_report()? {
                 return Ok(report);
             }
-            core::hint::spin_loop();
+            self.backend.relax();
         }
     }
 }

@@ -7,6 +7,8 @@ use crate::backend::{Backend, Parameter, Switch, Wanted, Work};
 use crate::block::BlockId;
 use crate::config::{Across, Config};
 use crate::error::Error;
+use crate::patience::LossEntry;
+use crate::score::ScoreKind;
 use crate::selection::Selection;
 use crate::tensor::DType;
 
@@ -17,35 +19,46 @@ pub struct Step {
     pub lr: f64,
     /// A loss, of this step or of an earlier one where it is read late (A3.1).
     pub loss: Option<f64>,
-    /// The inverse of the loss scale; 1 where there is none.
+    /// The inverse of the loss scale; 1 where there is none. Multiplies the sum over a window of micro-batches; averaging
+    /// is the caller's, who folds 1/n into it or into the loss.
     pub inv_loss_scale: f64,
+    /// Micro-batches whose gradients are added up in this step (A6.2): the length of its window, at least 1.
+    pub micro_batches: u32,
 }
 
 impl Step {
-    /// A step at this learning rate, with no loss and no loss scale.
+    /// A step of one micro-batch at this learning rate, with no loss and no loss scale.
     pub const fn new(lr: f64) -> Self {
-        Self { lr, loss: None, inv_loss_scale: 1.0 }
+        Self { lr, loss: None, inv_loss_scale: 1.0, micro_batches: 1 }
     }
 
     /// With a loss.
     pub const fn loss(self, loss: f64) -> Self {
         Self { loss: Some(loss), ..self }
     }
+
+    /// With a window of this many micro-batches.
+    pub const fn micro_batches(self, micro_batches: u32) -> Self {
+        Self { micro_batches, ..self }
+    }
 }
 
-/// The work of an open step. Free of `self`, so that arena and backend can be borrowed beside it.
+/// The work of an open step's present micro-batch. Free of `self`, so that arena and backend can be borrowed beside it.
 fn work<'a>(s: &'a Selection, open: &Open) -> Work<'a> {
     let switch = open.switching.then_some(if open.carrying { Switch::Carry(&s.current.regions) } else { Switch::Reset });
     Work {
         step: s.step + 1,
         hyper: open.hyper,
         mask: s.config.mask,
-        wanted: &s.plan.wanted,
+        first: open.micro_batch == 0,
+        last: open.is_last(),
+        wanted: s.wanted(open.is_last()),
         active: &s.next_set().regions,
         idle: &s.plan.idle,
         scored: &s.plan.scored,
         members: &s.members,
         switch,
+        processed: (s.config.score == ScoreKind::ProcessedNorm).then_some(&s.current.regions),
         guard_limit: s.config.guard_limit,
     }
 }
@@ -64,22 +77,67 @@ fn hyper(config: &Config, step: &Step) -> Hyper {
 }
 
 impl<B: Backend> Optimizer<B> {
-    /// Opens a step. The loss comes before the gradients, so that it is known whether the step decides (A3.2).
+    /// Opens a step. The loss comes before the gradients, so that it is known whether the step decides (A3.2); in a window
+    /// of several micro-batches it may also come with the last one ([`Self::next_micro_batch`]).
     ///
     /// # Errors
     /// [`Error::Pending`] while the last step's decision is not known, [`Error::Order`] while a step is open,
     /// [`Error::Step`] for a learning rate that is negative or a loss scale that is not positive, or not finite, in the
-    /// compute type; the backend's, where a switch finds no memory.
+    /// compute type, or for a window of no micro-batch; the backend's, where a switch finds no memory.
     pub fn begin(&mut self, step: Step) -> Result<(), B> {
         self.idle("begin")?;
         self.check_step(&step)?;
         let (switching, carrying) = self.prepare_switch()?;
-        let (loss, rule) = self.selection.history.enter(step.loss);
-        let reason = self.selection.reason(rule);
-        self.selection.plan_scores(reason.is_some());
+        let mut open = Open {
+            hyper: hyper(&self.selection.config, &step),
+            loss: LossEntry::None,
+            reason: None,
+            switching,
+            carrying,
+            micro_batch: 0,
+            micro_batches: step.micro_batches,
+            given: step.loss,
+        };
+        self.begin_micro_batch(&mut open);
+        self.phase = Phase::Open(open);
         self.reset_arrivals();
-        self.phase = Phase::Open(Open { hyper: hyper(&self.selection.config, &step), loss, reason, switching, carrying });
         Ok(())
+    }
+
+    /// With the last micro-batch it is known whether the step decides, and what is scored.
+    fn begin_micro_batch(&mut self, open: &mut Open) {
+        if open.is_last() {
+            let (loss, rule) = self.selection.history.enter(open.given);
+            (open.loss, open.reason) = (loss, self.selection.reason(rule));
+            self.selection.plan_scores(open.reason.is_some());
+        }
+    }
+
+    /// Ends a micro-batch and begins the window's next one (A6.2). A window enters one loss: the one given with its last
+    /// micro-batch or, where that brings none, the one given before; so a caller may hand over each and the last counts.
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no step is open or its last micro-batch is; [`Error::MissingGradient`] where one has not
+    /// come. The micro-batch then goes on.
+    pub fn next_micro_batch(&mut self, loss: Option<f64>) -> Result<(), B> {
+        let mut open = self.open("next_micro_batch")?;
+        if open.is_last() {
+            return Err(Error::Order { call: "next_micro_batch", need: "the window's last micro-batch is open: finish it" });
+        }
+        self.check_arrivals()?;
+        open.micro_batch += 1;
+        open.given = loss.or(open.given);
+        self.begin_micro_batch(&mut open);
+        self.phase = Phase::Open(open);
+        self.reset_arrivals();
+        Ok(())
+    }
+
+    fn check_arrivals(&self) -> Result<(), B> {
+        match self.missing().find(|w| !w.only_probed()) {
+            Some(w) => Err(Error::MissingGradient { block: self.block_name(w.block) }),
+            None => Ok(()),
+        }
     }
 
     /// The new set's masks take the place of the old set's, which live on beside them until the switch is known.
@@ -124,7 +182,7 @@ impl<B: Backend> Optimizer<B> {
         if self.arrived[i] {
             return Err(Error::Twice { block: self.block_name(block) });
         }
-        let wanted = self.selection.plan.wanted[i];
+        let wanted = self.selection.wanted(open.is_last())[i];
         match &p {
             Some(p) if wanted.with_parameter => self.check_parameter(block, p)?,
             None if wanted.with_parameter => return Err(Error::MissingParameter { block: self.block_name(block) }),
@@ -137,11 +195,40 @@ impl<B: Backend> Optimizer<B> {
         Ok(())
     }
 
-    /// What the open step still waits for; nothing where none is open.
+    /// What the open step's present micro-batch still waits for; nothing where none is open.
     pub fn missing(&self) -> impl Iterator<Item = &Wanted> {
         let open = matches!(self.phase, Phase::Open(_));
-        let pairs = self.selection.plan.wanted.iter().zip(&self.arrived);
+        let pairs = self.selection.wanted(self.is_last_micro_batch()).iter().zip(&self.arrived);
         pairs.filter(move |(_, arrived)| open && !**arrived).map(|(w, _)| w)
+    }
+
+    /// All gradients of a micro-batch before the last, at hand at once: one submission. `grads` gives the same tensor for
+    /// a block each time it is asked. The window's last micro-batch is for [`Self::finish_whole`].
+    ///
+    /// # Errors
+    /// [`Error::Order`] where no step or its last micro-batch is open; what is wrong with a gradient: none was taken.
+    pub fn accumulate<'g>(&mut self, grads: impl Fn(BlockId) -> Option<B::Grad<'g>>) -> Result<(), B> {
+        let open = self.open("accumulate")?;
+        if open.is_last() {
+            return Err(Error::Order { call: "accumulate", need: "the window's last micro-batch is open: finish it" });
+        }
+        self.check_none_arrived()?;
+        self.check_gradients(&grads)?;
+        let w = work(&self.selection, &open);
+        let done = self.backend.deliver_all(&mut self.arena, &w, &grads, &mut []).and_then(|()| self.backend.submit());
+        self.poison_on_error("take gradients", done)?;
+        self.arrived.fill(true);
+        Ok(())
+    }
+
+    fn check_none_arrived(&self) -> Result<(), B> {
+        match self.arrived.iter().position(|a| *a) {
+            Some(i) => {
+                let block = self.selection.wanted(self.is_last_micro_batch())[i].block;
+                Err(Error::Twice { block: self.block_name(block) })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Drops an open step: loss, step number, cursor, draws and scores are as before it began (A6.5). State-free updates
@@ -157,15 +244,15 @@ impl<B: Backend> Optimizer<B> {
         if open.switching { self.revert_switch(false) } else { Ok(()) }
     }
 
-    /// Ends the step: guard, clip, update. A probe that has not come keeps its score. `params` holds the parameters of at least the active blocks, by block.
+    /// Ends the step: guard, clip, update. A probe that has not come keeps its score. `params` holds the parameters of at
+    /// least the active blocks, by block.
     ///
     /// # Errors
-    /// A gradient or parameter that is missing or wrong: the step stays open.
+    /// A gradient or parameter that is missing or wrong, [`Error::Order`] before the window's last micro-batch: the step
+    /// stays open.
     pub fn finish(&mut self, params: &mut [Parameter<B::Param<'_>>]) -> Result<Progress, B> {
-        let open = self.open("finish")?;
-        if let Some(w) = self.missing().find(|w| !w.only_probed()) {
-            return Err(Error::MissingGradient { block: self.block_name(w.block) });
-        }
+        let open = self.last_open("finish")?;
+        self.check_arrivals()?;
         self.check_parameters(params, false)?;
         self.selection.drop_scores(&self.arrived);
         let w = work(&self.selection, &open);
@@ -174,33 +261,60 @@ impl<B: Backend> Optimizer<B> {
         self.end(&open)
     }
 
-    /// A whole step: every gradient is at hand. `grads` gives the same tensor for a block each time it is asked;
-    /// `params` holds the parameters of at least the blocks that move, by block. All is checked before anything is
-    /// written.
+    /// The last micro-batch of an open step with every gradient at hand, and the step's end. As [`Self::step`], which
+    /// begins the step too; all is checked before anything is written.
     ///
     /// # Errors
-    /// As [`Self::begin`], [`Self::grad`] and [`Self::finish`]; the step is then not begun.
+    /// As [`Self::finish`], and [`Error::Twice`] where a gradient of this micro-batch was delivered before.
+    pub fn finish_whole<'g>(
+        &mut self, grads: impl Fn(BlockId) -> Option<B::Grad<'g>>, params: &mut [Parameter<B::Param<'_>>],
+    ) -> Result<Progress, B> {
+        self.last_open("finish_whole")?;
+        self.check_none_arrived()?;
+        self.check_gradients(&grads)?;
+        self.check_parameters(params, true)?;
+        self.run_whole(&grads, params)
+    }
+
+    fn last_open(&self, call: &'static str) -> Result<Open, B> {
+        let open = self.open(call)?;
+        if open.is_last() {
+            return Ok(open);
+        }
+        Err(Error::Order { call, need: "the window has more micro-batches: next_micro_batch comes first" })
+    }
+
+    /// A whole step of one micro-batch: every gradient is at hand. `grads` gives the same tensor for a block each time it
+    /// is asked; `params` holds at least the parameters of the blocks that move, by block. All is checked before anything
+    /// is written.
+    ///
+    /// # Errors
+    /// As [`Self::begin`], [`Self::grad`] and [`Self::finish`]; the step is then not begun. [`Error::Step`] for a step of
+    /// several micro-batches, which are begun, accumulated and finished one by one.
     pub fn step<'g>(
         &mut self, step: Step, grads: impl Fn(BlockId) -> Option<B::Grad<'g>>, params: &mut [Parameter<B::Param<'_>>],
     ) -> Result<Progress, B> {
         self.idle("step")?;
-        for i in 0..self.selection.plan.wanted.len() {
-            let w = self.selection.plan.wanted[i];
-            match grads(w.block) {
-                Some(g) => drop(self.check_gradient(w.block, &g)?),
-                None if w.only_probed() => {}
-                None => return Err(Error::MissingGradient { block: self.block_name(w.block) }),
-            }
+        if step.micro_batches > 1 {
+            let value = f64::from(step.micro_batches);
+            return Err(Error::Step { field: "micro_batches", value, allowed: "1 here: begin, accumulate, finish_whole" });
         }
+        self.check_gradients(&grads)?;
         self.check_parameters(params, true)?;
         self.begin(step)?;
+        self.run_whole(&grads, params)
+    }
+
+    fn run_whole<'g>(
+        &mut self, grads: &dyn Fn(BlockId) -> Option<B::Grad<'g>>, params: &mut [Parameter<B::Param<'_>>],
+    ) -> Result<Progress, B> {
         for (arrived, w) in self.arrived.iter_mut().zip(&self.selection.plan.wanted) {
             *arrived = grads(w.block).is_some();
         }
         self.selection.drop_scores(&self.arrived);
         let open = self.open("step")?;
         let w = work(&self.selection, &open);
-        let done = self.backend.whole(&mut self.arena, &w, &grads, params);
+        let done = self.backend.whole(&mut self.arena, &w, grads, params);
         self.poison_on_error("step", done)?;
         self.end(&open)
     }

@@ -2,7 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 use blockllm::adam::Hyper;
-use blockllm::backend::{Arena, Backend, Moment, Work};
+use blockllm::backend::{Arena, Backend, Measure, Moment, Seal, Work};
 use blockllm::moments::Region;
 use blockllm::reference::HostBuffer;
 use blockllm::{
@@ -143,16 +143,22 @@ impl Backend for Slow {
         Ok(self.inner.poll(&mut ticket.0, to).unwrap())
     }
 
-    fn score(&mut self, a: &mut Arena<HostBuffer>, block: BlockId, g: &View<'_>, inv: f64) -> Result<(), Lost> {
-        done(self.up(|b| b.score(a, block, g, inv)))
+    fn zero(&mut self, buffer: &mut HostBuffer, at: usize, len: usize) -> Result<(), Lost> {
+        done(self.up(|b| b.zero(buffer, at, len)))
+    }
+
+    fn score(
+        &mut self, a: &mut Arena<HostBuffer>, block: BlockId, g: &View<'_>, h: &Hyper, measure: Measure<'_>,
+    ) -> Result<(), Lost> {
+        done(self.up(|b| b.score(a, block, g, h, measure)))
     }
 
     fn build_mask(&mut self, a: &mut Arena<HostBuffer>, r: &Region, g: &View<'_>, kind: MaskKind) -> Result<(), Lost> {
         done(self.up(|b| b.build_mask(a, r, g, kind)))
     }
 
-    fn gather(&mut self, a: &mut Arena<HostBuffer>, r: &Region, g: &View<'_>) -> Result<(), Lost> {
-        done(self.up(|b| b.gather(a, r, g)))
+    fn gather(&mut self, a: &mut Arena<HostBuffer>, r: &Region, g: &View<'_>, add: bool) -> Result<(), Lost> {
+        done(self.up(|b| b.gather(a, r, g, add)))
     }
 
     fn state_free(
@@ -161,8 +167,12 @@ impl Backend for Slow {
         done(self.up(|b| b.state_free(a, r, g, p, h)))
     }
 
-    fn seal(&mut self, a: &mut Arena<HostBuffer>, w: &Work<'_>) -> Result<(), Lost> {
-        done(self.up(|b| b.seal(a, w)))
+    fn seal(&mut self, a: &mut Arena<HostBuffer>, w: &Work<'_>, part: Seal) -> Result<(), Lost> {
+        done(self.up(|b| b.seal(a, w, part)))
+    }
+
+    fn enter_scores(&mut self, a: &mut Arena<HostBuffer>, w: &Work<'_>) -> Result<(), Lost> {
+        done(self.up(|b| b.enter_scores(a, w)))
     }
 
     fn clear(&mut self, a: &mut Arena<HostBuffer>, r: &Region) -> Result<(), Lost> {

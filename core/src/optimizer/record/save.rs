@@ -150,7 +150,7 @@ impl<B: Backend> Optimizer<B> {
             if let Some(record) = saving.poll(&mut self.backend)? {
                 return Ok(record);
             }
-            core::hint::spin_loop();
+            self.backend.relax();
         }
     }
 }
