@@ -4,6 +4,7 @@
 //! the same form can be tried.
 
 pub mod golden;
+pub mod harness;
 pub mod host;
 pub mod recipe;
 pub mod trace;

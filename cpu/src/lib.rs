@@ -1,0 +1,1 @@
+//! BlockLLM's fast host backend: threads over blocks and chunks.

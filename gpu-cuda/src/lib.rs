@@ -1,0 +1,1 @@
+//! BlockLLM on NVIDIA GPUs: CUDA kernels, shipped as PTX.

@@ -1,0 +1,1 @@
+//! BlockLLM on any GPU: WGSL compute shaders over wgpu.
