@@ -4,7 +4,7 @@ use crate::golden::from_bits;
 use crate::host::Host;
 use crate::recipe::{Mode, chain, values};
 use blockllm::{
-    Across, BlockSpec, Config, DType, Decay, Fill, Inactive, MaskKind, Policy, ProbeOrder, ScoreKind, Trigger, VisitBias,
+    Across, BlockSpec, Config, DType, Decay, Fill, Inactive, MaskKind, Policy, ProbeOrder, ScoreKind, Step, Trigger, VisitBias,
 };
 use serde_json::Value;
 
@@ -60,11 +60,7 @@ pub fn left_out(trace: &Value) -> Option<String> {
     if kind == "BlockLlm" && text(&config["first"]) != "Random" {
         return Some(format!("first set {}", text(&config["first"])));
     }
-    if kind == "BlockLlm" && text(&config["score"]) == "ProcessedNorm" {
-        return Some("ProcessedNorm".to_string());
-    }
-    let accumulates = list(&trace["events"]).iter().any(|e| e["micro"].as_u64().is_some_and(|m| m > 1));
-    accumulates.then(|| "accumulation".to_string())
+    None
 }
 
 /// The engine's configuration of a trace's.
@@ -80,6 +76,7 @@ pub fn config(c: &Value) -> Config {
         seed: number(&c["seed"]),
         score: match text(&c["score"]) {
             "GradientRms" => ScoreKind::GradientRms,
+            "ProcessedNorm" => ScoreKind::ProcessedNorm,
             _ => ScoreKind::GradientNorm,
         },
         probe_order: match text(&c["probes"]) {
@@ -163,19 +160,32 @@ impl Trace {
         self.blocks.iter().enumerate().map(one).collect()
     }
 
-    /// The gradients of a step, injections included, by block.
-    pub fn gradients(&self, event: &Value) -> Vec<Host> {
+    /// The host numbers of a step.
+    pub fn step(&self, event: &Value) -> Step {
+        let loss = Some(&event["loss"]).filter(|v| !v.is_null()).map(from_bits);
+        let micro_batches = micro_batches(event);
+        Step { lr: from_bits(&event["lr"]), loss, inv_loss_scale: from_bits(&event["inv"]), micro_batches }
+    }
+
+    /// The gradients of a step, injections included, by micro-batch and block.
+    pub fn gradients(&self, event: &Value) -> Vec<Vec<Host>> {
         let step = number(&event["step"]);
-        let mut out: Vec<Host> = self.blocks.iter().map(|b| self.gradient(step, b)).collect();
+        let of = |micro: u32| self.blocks.iter().map(|b| self.gradient(step, micro, b)).collect();
+        let mut out: Vec<Vec<Host>> = (0..micro_batches(event)).map(of).collect();
         for inject in list(&event["inject"]) {
-            out[number(&inject[1]) as usize].inject(number(&inject[2]) as usize, number(&inject[3]));
+            let [micro, block, coordinate] = [0, 1, 2].map(|i| number(&inject[i]) as usize);
+            out[micro][block].inject(coordinate, number(&inject[3]));
         }
         out
     }
 
-    fn gradient(&self, step: u64, b: &Block) -> Host {
+    fn gradient(&self, step: u64, micro: u32, b: &Block) -> Host {
         let drift = chain(&[self.seed, 4, self.number, step / 8, b.gblock]) % 5;
-        let base = chain(&[self.seed, 1, self.number, step, 0, b.gblock]);
+        let base = chain(&[self.seed, 1, self.number, step, u64::from(micro), b.gblock]);
         values(base, b.spec.len(), b.spec.dtype, b.gmode, b.gexp + drift as i64 - 2)
     }
+}
+
+fn micro_batches(event: &Value) -> u32 {
+    event["micro"].as_u64().unwrap_or(1) as u32
 }

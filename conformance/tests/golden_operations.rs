@@ -27,12 +27,6 @@ fn host(dtype: DType, values: &[f64]) -> Host {
     }
 }
 
-fn wide(x: &Host) -> Vec<f64> {
-    match x {
-        Host::F32(x) => x.iter().map(|&e| f64::from(e)).collect(),
-        Host::F64(x) => x.clone(),
-    }
-}
 
 /// |got - want| within the tolerances of A6.6.
 fn close(at: &str, got: &[f64], want: &[f64], bound: impl Fn(usize) -> f64) {
@@ -66,7 +60,7 @@ fn golden_adam_within_the_bounds_of_a6_6() {
         let mut largest = vec![0.0f64; n];
         for t in 1..=steps {
             let g = host(dtype, &grads[(t - 1) * n..t * n]);
-            for ((big, g), p) in largest.iter_mut().zip(wide(&g)).zip(wide(&p)) {
+            for ((big, g), p) in largest.iter_mut().zip(g.doubles()).zip(p.doubles()) {
                 *big = big.max(g.abs() + if l2 { number("weight_decay") * p.abs() } else { 0.0 });
             }
             let _ = o.step(Step::new(number("lr")), |_| Some(g.view()), &mut [(0, p.view_mut())]).unwrap();
@@ -84,7 +78,7 @@ fn golden_adam_within_the_bounds_of_a6_6() {
                 _ => saved.get(name).unwrap().data.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
             };
             let (wp, wm, wv) = (want("param"), want("m"), want("v"));
-            close(&format!("{key} p, t = {t}"), &wide(&p), &wp, |i| p_bound * wp[i].abs().max(1.0));
+            close(&format!("{key} p, t = {t}"), &p.doubles(), &wp, |i| p_bound * wp[i].abs().max(1.0));
             close(&format!("{key} m, t = {t}"), &moment("m/p"), &wm, |i| 16.0 * eps * wm[i].abs().max(largest[i]));
             close(&format!("{key} v, t = {t}"), &moment("v/p"), &wv, |i| 16.0 * eps * wv[i].max(largest[i] * largest[i]));
         }
