@@ -5,6 +5,7 @@
 pub mod cost;
 pub mod delivery;
 pub mod golden;
+pub mod golden_operations;
 pub mod memory;
 pub mod moving;
 pub mod processed;
@@ -14,7 +15,9 @@ pub mod sealing;
 /// Makes a test of each check of the suite for a [`Harness`](crate::harness::Harness). One line in a crate's
 /// `tests/conformance.rs`:
 ///
-/// ```ignore
+/// ```
+/// use blockllm_conformance::oracle::Oracle as MyHarness;
+/// # #[cfg(test)]
 /// blockllm_conformance::agreement!(MyHarness);
 /// ```
 #[macro_export]
@@ -30,7 +33,8 @@ macro_rules! agreement {
             moving::clear_and_carry, moving::update, moving::update_of_coordinates_that_enter,
             moving::a_skipped_step_moves_nothing, moving::sign_steps, moving::sign_steps_of_special_values,
             runs::whole_steps, runs::streamed_in_any_order, runs::wider_types,
-            golden::engine_traces,
+            golden::engine_traces, golden_operations::adam_as_pytorch, golden_operations::exact_masks,
+            golden_operations::switch_trajectories,
             cost::a_plain_step_reads_nothing_and_allocates_nothing,
         );
     };

@@ -2,6 +2,7 @@
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The path of a golden file.
@@ -47,6 +48,26 @@ pub fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
 /// Where there is no such tensor.
 pub fn shape(file: &SafeTensors<'_>, name: &str) -> Vec<usize> {
     file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}")).shape().to_vec()
+}
+
+/// What a golden safetensors file says of itself: text by key.
+///
+/// # Panics
+/// Where it is not a safetensors file.
+pub fn metadata(bytes: &[u8]) -> BTreeMap<String, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).expect("a safetensors file");
+    header.metadata().clone().unwrap_or_default().into_iter().collect()
+}
+
+/// Asserts |got - want| within a bound for each element.
+///
+/// # Panics
+/// With the place and both values, where one is farther away.
+pub fn close(at: &str, got: &[f64], want: &[f64], bound: impl Fn(usize) -> f64) {
+    assert_eq!(got.len(), want.len(), "{at}");
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        assert!((g - w).abs() <= bound(i), "{at}[{i}]: {g:e}, the golden file has {w:e}, bound {:e}", bound(i));
+    }
 }
 
 /// A float that is stored as the bit pattern of an f64.

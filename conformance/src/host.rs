@@ -58,7 +58,12 @@ impl Host {
 
     /// The elements, widened exactly.
     pub fn doubles(&self) -> Vec<f64> {
-        each!(self, x => x.iter().map(|&e| f64::from(e)).collect())
+        match self {
+            Self::F16(x) => x.iter().map(|&e| f64::from(e)).collect(),
+            Self::Bf16(x) => x.iter().map(|&e| f64::from(e)).collect(),
+            Self::F32(x) => x.iter().map(|&e| f64::from(e)).collect(),
+            Self::F64(x) => x.clone(),
+        }
     }
 
     /// To read.

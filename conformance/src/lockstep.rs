@@ -45,7 +45,8 @@ pub fn words(leaf: &Leaf) -> Vec<u64> {
     }
 }
 
-fn numbers(leaf: &Leaf) -> Vec<f64> {
+/// Floats of a leaf, widened exactly.
+pub fn numbers(leaf: &Leaf) -> Vec<f64> {
     let word = |w: &u64| if leaf.dtype == LeafType::F32 { f64::from(f32::from_bits(*w as u32)) } else { f64::from_bits(*w) };
     words(leaf).iter().map(word).collect()
 }

@@ -315,6 +315,15 @@ impl<'h, H: Harness> Pair<'h, H> {
         self.ok("carry", done);
     }
 
+    /// Exchanges a moment with `spare`, as the engine's default does after it was carried.
+    pub fn swap(&mut self, moment: Moment) {
+        fn of<T>(a: &mut Arena<T>, moment: Moment) {
+            core::mem::swap(if moment == Moment::First { &mut a.m } else { &mut a.v }, &mut a.spare);
+        }
+        of(&mut self.arena, moment);
+        of(&mut self.host, moment);
+    }
+
     /// [`Backend::update`]; `p` becomes what the reference makes of it. `allowed` is told what the reference made of m
     /// and v.
     pub fn update(

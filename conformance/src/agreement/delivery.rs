@@ -144,8 +144,8 @@ pub fn scores_at_every_magnitude<H: Harness>(h: &mut H) {
                     Pair::new(h, &layout(dtype, n), format!("{dtype}, gradient {of_gradient}, 2^{exponent}, mixed {mixed}"));
                 let number = |i: u64| {
                     let x = (crate::recipe::mix(i) >> 11) as f64 / (1u64 << 53) as f64;
-                    let e = if mixed && i % 3 == 0 { exponent - (i % 60) as i32 } else { exponent };
-                    (0.5 + 0.5 * x) * 2f64.powi(e) * if i % 2 == 0 { 1.0 } else { -1.0 }
+                    let e = if mixed && i.is_multiple_of(3) { exponent - (i % 60) as i32 } else { exponent };
+                    (0.5 + 0.5 * x) * 2f64.powi(e) * if i.is_multiple_of(2) { 1.0 } else { -1.0 }
                 };
                 let g = Host::from_doubles((0..n as u64).map(number), of_gradient);
                 scored(&mut pair, &g, 0);
