@@ -2,11 +2,14 @@
 //!
 //! A step is `begin`, a gradient for each block of [`Optimizer::wanted`], `finish`. One core serves whole steps
 //! ([`Optimizer::step`]) and packed streaming ([`Optimizer::begin`], [`Optimizer::grad`], [`Optimizer::finish`]): both
-//! give the same bits in any order of arrival (A6.5).
+//! give the same bits in any order of arrival (A6.5). A step of several micro-batches (A6.2) has
+//! [`Optimizer::next_micro_batch`] between them; with all gradients of each at hand it is [`Optimizer::accumulate`] for all
+//! but the last, and [`Optimizer::finish_whole`].
 
 mod check;
 mod decision;
 mod freeze;
+mod micro_batch;
 mod phase;
 mod record;
 mod report;

@@ -59,7 +59,7 @@ pub fn whole_steps<H: Harness>(h: &mut H) {
     runs(h, &[DType::F32], Drive::Whole);
 }
 
-/// One gradient at a time, shuffled: the same as the reference streamed, which gives the same bits as whole steps (its own tests).
+/// One gradient at a time, shuffled: the same bits as the reference's whole steps (A6.5).
 pub fn streamed_in_any_order<H: Harness>(h: &mut H) {
     runs(h, &[DType::F32], Drive::Streaming);
 }

@@ -3,7 +3,7 @@
 use super::phase::{Open, Phase, Progress, Waiting};
 use super::{LastStep, Optimizer, Result, device};
 use crate::adam::Hyper;
-use crate::backend::{Backend, Parameter, Switch, Wanted, Work};
+use crate::backend::{Backend, Parameter, Switch, Work};
 use crate::block::BlockId;
 use crate::config::{Across, Config};
 use crate::error::Error;
@@ -44,7 +44,7 @@ impl Step {
 }
 
 /// The work of an open step's present micro-batch. Free of `self`, so that arena and backend can be borrowed beside it.
-fn work<'a>(s: &'a Selection, open: &Open) -> Work<'a> {
+pub(super) fn work<'a>(s: &'a Selection, open: &Open) -> Work<'a> {
     let switch = open.switching.then_some(if open.carrying { Switch::Carry(&s.current.regions) } else { Switch::Reset });
     Work {
         step: s.step + 1,
@@ -104,42 +104,6 @@ impl<B: Backend> Optimizer<B> {
         Ok(())
     }
 
-    /// With the last micro-batch it is known whether the step decides, and what is scored.
-    fn begin_micro_batch(&mut self, open: &mut Open) {
-        if open.is_last() {
-            let (loss, rule) = self.selection.history.enter(open.given);
-            (open.loss, open.reason) = (loss, self.selection.reason(rule));
-            self.selection.plan_scores(open.reason.is_some());
-        }
-    }
-
-    /// Ends a micro-batch and begins the window's next one (A6.2). A window enters one loss: the one given with its last
-    /// micro-batch or, where that brings none, the one given before; so a caller may hand over each and the last counts.
-    ///
-    /// # Errors
-    /// [`Error::Order`] where no step is open or its last micro-batch is; [`Error::MissingGradient`] where one has not
-    /// come. The micro-batch then goes on.
-    pub fn next_micro_batch(&mut self, loss: Option<f64>) -> Result<(), B> {
-        let mut open = self.open("next_micro_batch")?;
-        if open.is_last() {
-            return Err(Error::Order { call: "next_micro_batch", need: "the window's last micro-batch is open: finish it" });
-        }
-        self.check_arrivals()?;
-        open.micro_batch += 1;
-        open.given = loss.or(open.given);
-        self.begin_micro_batch(&mut open);
-        self.phase = Phase::Open(open);
-        self.reset_arrivals();
-        Ok(())
-    }
-
-    fn check_arrivals(&self) -> Result<(), B> {
-        match self.missing().find(|w| !w.only_probed()) {
-            Some(w) => Err(Error::MissingGradient { block: self.block_name(w.block) }),
-            None => Ok(()),
-        }
-    }
-
     /// The new set's masks take the place of the old set's, which live on beside them until the switch is known.
     fn prepare_switch(&mut self) -> Result<(bool, bool), B> {
         if self.selection.pending.is_none() {
@@ -195,42 +159,6 @@ impl<B: Backend> Optimizer<B> {
         Ok(())
     }
 
-    /// What the open step's present micro-batch still waits for; nothing where none is open.
-    pub fn missing(&self) -> impl Iterator<Item = &Wanted> {
-        let open = matches!(self.phase, Phase::Open(_));
-        let pairs = self.selection.wanted(self.is_last_micro_batch()).iter().zip(&self.arrived);
-        pairs.filter(move |(_, arrived)| open && !**arrived).map(|(w, _)| w)
-    }
-
-    /// All gradients of a micro-batch before the last, at hand at once: one submission. `grads` gives the same tensor for
-    /// a block each time it is asked. The window's last micro-batch is for [`Self::finish_whole`].
-    ///
-    /// # Errors
-    /// [`Error::Order`] where no step or its last micro-batch is open; what is wrong with a gradient: none was taken.
-    pub fn accumulate<'g>(&mut self, grads: impl Fn(BlockId) -> Option<B::Grad<'g>>) -> Result<(), B> {
-        let open = self.open("accumulate")?;
-        if open.is_last() {
-            return Err(Error::Order { call: "accumulate", need: "the window's last micro-batch is open: finish it" });
-        }
-        self.check_none_arrived()?;
-        self.check_gradients(&grads)?;
-        let w = work(&self.selection, &open);
-        let done = self.backend.deliver_all(&mut self.arena, &w, &grads, &mut []).and_then(|()| self.backend.submit());
-        self.poison_on_error("take gradients", done)?;
-        self.arrived.fill(true);
-        Ok(())
-    }
-
-    fn check_none_arrived(&self) -> Result<(), B> {
-        match self.arrived.iter().position(|a| *a) {
-            Some(i) => {
-                let block = self.selection.wanted(self.is_last_micro_batch())[i].block;
-                Err(Error::Twice { block: self.block_name(block) })
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Drops an open step: loss, step number, cursor, draws and scores are as before it began (A6.5). State-free updates
     /// that were made stay made.
     ///
@@ -274,14 +202,6 @@ impl<B: Backend> Optimizer<B> {
         self.check_gradients(&grads)?;
         self.check_parameters(params, true)?;
         self.run_whole(&grads, params)
-    }
-
-    fn last_open(&self, call: &'static str) -> Result<Open, B> {
-        let open = self.open(call)?;
-        if open.is_last() {
-            return Ok(open);
-        }
-        Err(Error::Order { call, need: "the window has more micro-batches: next_micro_batch comes first" })
     }
 
     /// A whole step of one micro-batch: every gradient is at hand. `grads` gives the same tensor for a block each time it
@@ -345,7 +265,9 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// A backend error in mid-step leaves the device in an unknown state: nothing more runs until a restore.
-    fn poison_on_error<R>(&mut self, operation: &'static str, result: core::result::Result<R, B::Error>) -> Result<R, B> {
+    pub(super) fn poison_on_error<R>(
+        &mut self, operation: &'static str, result: core::result::Result<R, B::Error>,
+    ) -> Result<R, B> {
         result.map_err(|error| {
             self.phase = Phase::Poisoned;
             Error::Backend { operation, error }
