@@ -58,7 +58,7 @@ pub trait Harness: Sized {
     fn counts(backend: &Self::Backend) -> Counts;
 }
 
-/// Runs a check on an open device. Where there is none, says so on standard error, past the test runner's capture.
+/// Runs a check on an open device. Where there is none, says so on standard output, past the test runner's capture.
 ///
 /// # Panics
 /// Where the environment's `REQUIRE_BACKENDS` (names separated by commas) has the backend and it cannot be opened.
@@ -70,7 +70,7 @@ pub fn with<H: Harness>(test: &str, check: impl FnOnce(&mut H)) {
             let required = std::env::var("REQUIRE_BACKENDS").unwrap_or_default();
             let is_required = required.split(',').any(|name| name.trim() == H::NAME);
             assert!(!is_required, "REQUIRE_BACKENDS={required}: {} is not here: {why}", H::NAME);
-            let _ = writeln!(std::io::stderr(), "SKIP {} {test}: {why}", H::NAME);
+            let _ = writeln!(std::io::stdout(), "SKIP {} {test}: {why}", H::NAME);
         }
     }
 }

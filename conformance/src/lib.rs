@@ -16,6 +16,7 @@ pub mod golden;
 pub mod harness;
 pub mod host;
 pub mod lockstep;
+pub mod main_job;
 pub mod oracle;
 pub mod pair;
 pub mod problem;
