@@ -69,9 +69,14 @@ fn test<'a>(mut rest: impl Iterator<Item = &'a str>) -> Result<Test, String> {
             "--setup" => options.setup = true,
             "--extended" => options.extended = true,
             "--only" => options.only.extend(stages(rest.next().unwrap_or_default())?),
-            other => match other.strip_prefix("--only=") {
-                Some(names) => options.only.extend(stages(names)?),
-                None => return Err(format!("test does not know {other}: it takes --setup, --extended and --only STAGE[,STAGE]")),
+            "--backend" => options.only.extend(backends(rest.next().unwrap_or_default())?),
+            other => match (other.strip_prefix("--only="), other.strip_prefix("--backend=")) {
+                (Some(names), _) => options.only.extend(stages(names)?),
+                (_, Some(names)) => options.only.extend(backends(names)?),
+                _ => {
+                    let takes = "--setup, --extended, --only STAGE[,STAGE] and --backend NAME[,NAME]";
+                    return Err(format!("test does not know {other}: it takes {takes}"));
+                }
             },
         }
     }
@@ -87,6 +92,20 @@ fn stages(names: &str) -> Result<Vec<String>, String> {
     names.split(',').map(str::trim).map(stage).collect()
 }
 
+/// The stages of backends.
+fn backends(names: &str) -> Result<Vec<String>, String> {
+    let mut out = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        let known = stage::BACKENDS.iter().find(|(backend, _)| *backend == name);
+        let Some((_, stages)) = known else {
+            let list: Vec<&str> = stage::BACKENDS.iter().map(|b| b.0).collect();
+            return Err(format!("--backend: no backend is called '{name}': {}", list.join(", ")));
+        };
+        out.extend(stages.iter().map(|s| s.to_string()));
+    }
+    Ok(out)
+}
+
 /// The help.
 pub fn help() -> String {
     let mut stages = String::new();
@@ -99,12 +118,13 @@ pub fn help() -> String {
 
   cargo xtask setup [--extended]
       Installs what the checks need and is not here yet. What cannot be installed is reported; that is no failure.
-  cargo xtask test [--setup] [--extended] [--only STAGE[,STAGE]]
+  cargo xtask test [--setup] [--extended] [--only STAGE[,STAGE]] [--backend NAME[,NAME]]
       Runs the checks, one stage after another, also after one that failed. Prints the seconds of each.
       --setup     installs what is missing first; without it nothing is installed, and a stage that lacks something
                   is listed as SKIP
       --extended  also what takes long: tests that are marked #[ignore], and the stages marked below
       --only      these stages alone
+      --backend   the stages of these backends alone: cpu, wgpu, cuda
   cargo xtask bounds
       Trains the main job with three seeds, with BlockLLM and with AdamW (about ten minutes), and says whether memory,
       coverage and loss are within their bounds.
@@ -114,7 +134,7 @@ pub fn help() -> String {
 Stages:
 {stages}
 Where CI is set (CI=true), whatever is skipped fails the run, unless XTASK_ALLOWED_SKIPS names it: stages and ignored
-tests, separated by commas.
+tests, separated by commas. Backends that REQUIRE_BACKENDS names (cpu, wgpu, cuda-emulated) may be skipped nowhere.
 
 Exit status: 0 all is well; 1 a stage failed, or something was skipped that may not be; 2 wrong arguments.
 "
@@ -148,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_stands_for_its_stages() {
+        let Ok(Command::Test(options)) = parsed("test --backend wgpu --backend=cuda") else { panic!("no test") };
+        assert_eq!(options.only, ["wgpu", "wasm", "cuda-emulated", "ptx"]);
+        let all = stage::all(true);
+        let known = |name: &&str| all.iter().any(|s| s.name == *name);
+        assert!(stage::BACKENDS.iter().all(|(_, stages)| stages.iter().all(|s| known(&s))));
+    }
+
+    #[test]
     fn help_is_found_anywhere_and_is_the_default() {
         for line in ["", "help", "--help", "test -h", "test --nonsense --help"] {
             assert_eq!(parsed(line), Ok(Command::Help), "{line}");
@@ -165,6 +194,8 @@ mod tests {
             ("test --only", "''"),
             ("test --only clippy,", "''"),
             ("test --only lint", "'lint'"),
+            ("test --backend gpu", "'gpu'"),
+            ("test --backend", "''"),
         ] {
             let problem = parsed(line).expect_err(line);
             assert!(problem.contains(part) && !problem.contains('\n'), "{line}: {problem}");

@@ -22,6 +22,8 @@ pub enum Shown {
     Succeeds(&'static [&'static str]),
     /// This command prints the path of a folder that exists.
     Folder(&'static [&'static str]),
+    /// One of these folders holds a file.
+    FileIn(&'static [&'static str]),
 }
 
 /// `cargo fmt`.
@@ -52,12 +54,41 @@ pub const OLDEST_RUST: Need = Need {
     install: &["rustup", "toolchain", "install", env!("CARGO_PKG_RUST_VERSION"), "--profile", "minimal"],
 };
 
+/// The target of the check that gpu-wgpu builds for browsers.
+pub const WASM: Need = Need {
+    name: "target wasm32-unknown-unknown",
+    shown: Shown::Folder(&["rustc", "--print", "target-libdir", "--target", "wasm32-unknown-unknown"]),
+    install: &["rustup", "target", "add", "wasm32-unknown-unknown"],
+};
+
+/// Any Vulkan driver; the one that is installed is a software driver.
+pub const VULKAN: Need = Need {
+    name: "a Vulkan driver",
+    shown: Shown::FileIn(&["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"]),
+    install: &["sh", "-c", "apt-get update -q && apt-get install -qy --no-install-recommends mesa-vulkan-drivers libvulkan1"],
+};
+
+/// The compiler that makes the stand-in for a CUDA driver.
+pub const CXX: Need = Need {
+    name: "g++",
+    shown: Shown::Succeeds(&["g++", "--version"]),
+    install: &["sh", "-c", "apt-get update -q && apt-get install -qy --no-install-recommends g++"],
+};
+
+/// What fetches the compiler that makes the PTX.
+pub const PIP: Need = Need {
+    name: "pip",
+    shown: Shown::Succeeds(&["python3", "-m", "pip", "--version"]),
+    install: &["sh", "-c", "apt-get update -q && apt-get install -qy --no-install-recommends python3-pip"],
+};
+
 impl Need {
     /// Whether it is here. Installs nothing.
     pub fn is_here(&self) -> bool {
         match self.shown {
             Shown::Succeeds(command) => output(command).is_ok(),
             Shown::Folder(command) => output(command).is_ok_and(|path| Path::new(path.trim()).is_dir()),
+            Shown::FileIn(folders) => folders.iter().any(|f| std::fs::read_dir(f).is_ok_and(|mut files| files.next().is_some())),
         }
     }
 
@@ -102,6 +133,8 @@ mod tests {
         assert!(!need(Shown::Succeeds(&["no-such-program"]), &[]).is_here());
         assert!(need(Shown::Folder(&["rustc", "--print", "sysroot"]), &[]).is_here());
         assert!(!need(Shown::Folder(&["rustc", "--version"]), &[]).is_here());
+        assert!(need(Shown::FileIn(&["no-such-folder", concat!(env!("CARGO_MANIFEST_DIR"), "/src")]), &[]).is_here());
+        assert!(!need(Shown::FileIn(&["no-such-folder"]), &[]).is_here());
     }
 
     #[test]

@@ -27,6 +27,9 @@ fn one(invocation: &Invocation, ignored: &mut Vec<Ignored>) -> Result<(), String
     if let Some((variable, flag)) = invocation.flags {
         command.env(variable, with_flag(std::env::var(variable).ok(), flag));
     }
+    if invocation.emulated {
+        command.env("LD_LIBRARY_PATH", crate::emulator::build()?);
+    }
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     if let Some(out) = child.stdout.take() {
         watch(BufReader::new(out), ignored);
@@ -54,8 +57,12 @@ fn watch(out: impl BufRead, ignored: &mut Vec<Ignored>) {
     }
 }
 
-/// An ignored test, from a line of the test harness: `test NAME ... ignored` or `test NAME ... ignored, REASON`.
+/// An ignored test, from a line of the test harness: `test NAME ... ignored` or `test NAME ... ignored, REASON`; or one
+/// that found no device, and says so itself: `SKIP NAME: REASON`.
 fn left_out(line: &str) -> Option<Ignored> {
+    if let Some((name, reason)) = line.strip_prefix("SKIP ").and_then(|rest| rest.split_once(": ")) {
+        return Some(Ignored { name: name.to_string(), reason: reason.to_string() });
+    }
     let (name, reason) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
     let reason = reason.strip_prefix(", ").unwrap_or("marked #[ignore]");
     Some(Ignored { name: name.to_string(), reason: reason.to_string() })
@@ -73,6 +80,7 @@ mod tests {
         is("test a::b ... ignored", Some(("a::b", "marked #[ignore]")));
         is("test a::b ... ignored, takes an hour", Some(("a::b", "takes an hour")));
         is("test src/lib.rs - a (line 3) ... ignored", Some(("src/lib.rs - a (line 3)", "marked #[ignore]")));
+        is("SKIP wgpu update: no adapter: none at all", Some(("wgpu update", "no adapter: none at all")));
         is("test a::b ... ok", None);
         is("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured", None);
     }
@@ -86,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_first_failure_ends_a_stage() {
-        let run = |words: &[&str]| Invocation { words: words.iter().map(|w| w.to_string()).collect(), flags: None };
+        let run = |words: &[&str]| Invocation { words: words.iter().map(|w| w.to_string()).collect(), flags: None, emulated: false };
         let (bad, absent, good) = (run(&["rustc", "--no-such-option"]), run(&["no-such-program"]), run(&["rustc", "--version"]));
         assert_eq!(commands(std::slice::from_ref(&good)).0, Outcome::Passed);
         for first in [bad, absent] {

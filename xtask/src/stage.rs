@@ -24,7 +24,12 @@ pub struct Invocation {
     pub words: Vec<String>,
     /// A variable of compiler flags that this one is added to.
     pub flags: Option<(&'static str, &'static str)>,
+    /// A stand-in for the CUDA driver is built first, and found before any other.
+    pub emulated: bool,
 }
+
+/// The stages of a backend, by the name that `--backend` takes.
+pub const BACKENDS: [(&str, &[&str]); 3] = [("cpu", &["cpu"]), ("wgpu", &["wgpu", "wasm"]), ("cuda", &["cuda-emulated", "ptx"])];
 
 /// The features of the package `blockllm`, of which every combination must build.
 const FEATURES: [&str; 3] = ["alloc", "std", "safetensors"];
@@ -32,7 +37,7 @@ const FEATURES: [&str; 3] = ["alloc", "std", "safetensors"];
 impl Invocation {
     /// Words separated by blanks.
     fn new(line: &str, flags: Option<(&'static str, &'static str)>) -> Self {
-        Self { words: line.split_whitespace().map(str::to_string).collect(), flags }
+        Self { words: line.split_whitespace().map(str::to_string).collect(), flags, emulated: false }
     }
 }
 
@@ -56,6 +61,12 @@ impl Stage {
         self
     }
 
+    /// Runs a command that finds the stand-in for a CUDA driver.
+    fn runs_emulated(mut self, line: &str) -> Self {
+        self.commands.push(Invocation { emulated: true, ..Invocation::new(line, None) });
+        self
+    }
+
     /// Runs a command in which warnings are errors for the compiler that reads this variable.
     fn denies(mut self, variable: &'static str, line: &str) -> Self {
         self.commands.push(Invocation::new(line, Some((variable, "-D warnings"))));
@@ -75,6 +86,9 @@ pub fn all(extended: bool) -> Vec<Stage> {
     let bare = "cargo build --package blockllm --no-default-features --target thumbv7em-none-eabihf";
     let lint = "cargo clippy --package blockllm --no-default-features";
     let test = "cargo test --workspace --all-features --no-fail-fast";
+    // Backends have stages of their own, which say what is missing.
+    let others = BACKENDS.iter().map(|(name, _)| format!("--exclude blockllm-{name} ")).collect::<String>();
+    let of = |backend: &str| format!("cargo test --package blockllm-{backend} --no-fail-fast --lib --tests --examples");
     let ignored = if extended { "-- --include-ignored" } else { "" };
     let oldest = concat!("rustup run ", env!("CARGO_PKG_RUST_VERSION"), " cargo check --workspace --all-features");
     let features =
@@ -92,7 +106,21 @@ pub fn all(extended: bool) -> Vec<Stage> {
             .runs("cargo clippy --workspace --all-targets --all-features --keep-going -- -D warnings"),
         Stage::new("docs", "the documentation builds, and its links hold")
             .denies("RUSTDOCFLAGS", "cargo doc --workspace --all-features --no-deps --keep-going"),
-        Stage::new("tests", "all tests").runs(&format!("{test} --lib --bins --tests --examples {ignored}")),
+        Stage::new("tests", "all tests but those of the backends below")
+            .runs(&format!("{test} {others} --lib --bins --tests --examples {ignored}")),
+        Stage::new("cpu", "the CPU backend against the reference").runs(&format!("{} {ignored}", of("cpu"))),
+        Stage::new("wgpu", "the wgpu backend against the reference, on whatever Vulkan driver is here")
+            .needs(need::VULKAN)
+            .runs(&format!("{} {ignored}", of("wgpu"))),
+        Stage::new("wasm", "the wgpu backend builds for browsers")
+            .needs(need::WASM)
+            .runs("cargo check --package blockllm-wgpu --target wasm32-unknown-unknown --no-default-features --features webgpu"),
+        Stage::new("cuda-emulated", "the CUDA backend against the reference; kernels and driver emulated on the CPU")
+            .needs(need::CXX)
+            .runs_emulated(&format!("{} {ignored}", of("cuda"))),
+        Stage::new("ptx", "the PTX that ships is what the pinned compiler makes of the kernels")
+            .needs(need::PIP)
+            .runs("cargo xtask ptx --check"),
         Stage::new("doctests", "the examples in the documentation").runs(&format!("{test} --doc")),
         Stage::new("release-tests", "all tests again, optimised").extended().runs(&format!("{test} --release")),
         Stage::new("oldest-rust", "the oldest Rust that is promised builds everything")

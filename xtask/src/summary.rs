@@ -51,23 +51,30 @@ pub struct Ci {
     pub strict: bool,
     /// But not those of these names.
     pub allowed: Vec<String>,
+    /// Backends whose stages may not be skipped anywhere.
+    pub required: Vec<String>,
 }
 
 impl Ci {
-    /// From `CI` and `XTASK_ALLOWED_SKIPS`.
+    /// From `CI`, `XTASK_ALLOWED_SKIPS` and `REQUIRE_BACKENDS`.
     pub fn from_environment() -> Self {
         let variable = |name| std::env::var(name).unwrap_or_default();
-        Self::new(&variable("CI"), &variable("XTASK_ALLOWED_SKIPS"))
+        Self { required: names(&variable("REQUIRE_BACKENDS")), ..Self::new(&variable("CI"), &variable("XTASK_ALLOWED_SKIPS")) }
     }
 
     fn new(ci: &str, allowed: &str) -> Self {
-        let names = allowed.split(',').map(str::trim).filter(|name| !name.is_empty());
-        Self { strict: !matches!(ci, "" | "0" | "false"), allowed: names.map(str::to_string).collect() }
+        Self { strict: !matches!(ci, "" | "0" | "false"), allowed: names(allowed), required: Vec::new() }
     }
 
     fn allows(&self, name: &str) -> bool {
-        !self.strict || self.allowed.iter().any(|a| a == name)
+        let is_named = |list: &[String]| list.iter().any(|n| n == name);
+        !is_named(&self.required) && (!self.strict || is_named(&self.allowed))
     }
+}
+
+/// Names separated by commas.
+fn names(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_string).collect()
 }
 
 /// All stages, and the tests that were left out in them.
@@ -103,7 +110,7 @@ impl Summary {
         }
         let _ = writeln!(out, "{:22}{:8.1} s", "all", self.stages.iter().map(|d| d.seconds).sum::<f64>());
         for (name, why) in self.skips() {
-            let mark = if ci.allows(name) { "" } else { "  (not allowed here: XTASK_ALLOWED_SKIPS does not name it)" };
+            let mark = if ci.allows(name) { "" } else { "  (not allowed here: see XTASK_ALLOWED_SKIPS and REQUIRE_BACKENDS)" };
             let _ = writeln!(out, "SKIP {name}: {why}{mark}");
         }
         for done in &self.stages {
@@ -150,6 +157,14 @@ mod tests {
         }
         assert!(s.text(&Ci::new("true", "")).contains("SKIP b: no b  (not allowed"));
         assert!(s.text(&Ci::new("true", "b")).contains("SKIP b: no b\n"));
+    }
+
+    #[test]
+    fn a_required_backend_is_never_skipped() {
+        let s = summary(&[("wgpu", Outcome::Skipped("no driver".into()))]);
+        let required = |ci: Ci| Ci { required: names("cpu, wgpu"), ..ci };
+        assert!(s.is_good(&Ci::default()) && s.is_good(&Ci::new("true", "wgpu")));
+        assert!(!s.is_good(&required(Ci::default())) && !s.is_good(&required(Ci::new("true", "wgpu"))));
     }
 
     #[test]
