@@ -159,10 +159,19 @@ impl<B: Backend> Optimizer<B> {
     /// # Errors
     /// [`Error::Pending`] while it is not known yet, [`Error::Poisoned`].
     pub fn wanted(&self) -> Result<&[Wanted], B> {
+        self.wanted_of(self.is_last_micro_batch())
+    }
+
+    /// The same of a micro-batch that has not begun: of the window's last one, or of one before it. For a caller whose
+    /// forward pass must know, and whose loss, which the last one begins with, comes of that pass.
+    ///
+    /// # Errors
+    /// As [`Self::wanted`].
+    pub fn wanted_of(&self, last: bool) -> Result<&[Wanted], B> {
         match self.phase {
             Phase::Waiting(_) => Err(Error::Pending),
             Phase::Poisoned => Err(Error::Poisoned),
-            _ => Ok(self.selection.wanted(self.is_last_micro_batch())),
+            _ => Ok(self.selection.wanted(last)),
         }
     }
 

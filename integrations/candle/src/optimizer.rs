@@ -49,6 +49,15 @@ pub struct BlockLlm<B: CandleBackend = Reference<CandleTensors>> {
     sink: Arc<dyn GradientSink>,
     lr: f64,
     loss: Option<f64>,
+    window: Option<Window>,
+}
+
+/// A step of several micro-batches that is open.
+#[derive(Clone, Copy)]
+struct Window {
+    /// Backward passes that have ended.
+    done: u32,
+    of: u32,
 }
 
 /// Rows and columns of a weight: the first dimension, and the rest.
@@ -85,8 +94,15 @@ impl<B: CandleBackend> BlockLlm<B> {
         let engine = Arc::new(Mutex::new(Engine::new(backend, &specs.collect::<Vec<_>>(), config, vars)?));
         let sink: Arc<dyn GradientSink> = Arc::new(Sink(engine.clone()));
         store.set_sink(Some(sink.clone()));
-        let optimizer =
-            Self { engine, parameters: store.iter().cloned().collect(), slot: store.sink_slot(), sink, lr, loss: None };
+        let optimizer = Self {
+            engine,
+            parameters: store.iter().cloned().collect(),
+            slot: store.sink_slot(),
+            sink,
+            lr,
+            loss: None,
+            window: None,
+        };
         optimizer.mark_wanted()?;
         Ok(optimizer)
     }
@@ -99,7 +115,7 @@ impl<B: CandleBackend> BlockLlm<B> {
     /// Tells the layers which weights the next step wants gradients of.
     fn mark_wanted(&self) -> Result<()> {
         let engine = self.engine();
-        let wanted = engine.optimizer.wanted().map_err(wrap)?;
+        let wanted = engine.optimizer.wanted_of(self.window.is_none_or(|w| w.done + 1 == w.of)).map_err(wrap)?;
         for p in &self.parameters {
             let wants = wanted.binary_search_by_key(&(p.block() as u32), |w| w.block).is_ok();
             p.set_wanted(wants);
@@ -123,23 +139,74 @@ impl<B: CandleBackend> BlockLlm<B> {
     }
 
     /// One step from a scalar loss: backward, update, and the decision where there is one. The forward pass of the next
-    /// step then records just the weights it wants.
+    /// step then records just the weights it wants. In a window ([`Self::begin_window`]) it is the last micro-batch's.
     ///
     /// # Errors
     /// A wanted gradient that is missing, named; backward's own; [`blockllm::Error::Void`] of a forced decision and
-    /// [`blockllm::Error::GuardStreak`], after which the step stands. After any other error the weights are as before,
-    /// but for what state-free updates had moved already.
+    /// [`blockllm::Error::GuardStreak`], after which the step stands; [`blockllm::Error::Order`] before a window's last
+    /// micro-batch, which stays open. After any other error the weights are as before, but for what state-free updates had
+    /// moved already, and a window is closed.
     pub fn backward_step(&mut self, loss: &Tensor) -> Result<StepReport> {
         let value = loss.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
-        self.loss = None;
-        self.engine().begin(Step::new(self.lr).loss(value))?;
-        let streamed = loss.backward().and_then(|grads| self.engine().take_stored(&grads));
-        if let Err(error) = streamed {
-            self.engine().abort();
-            return Err(error);
+        match self.window {
+            Some(w) if w.done + 1 < w.of => {
+                let need = "the window has more micro-batches: accumulate them first";
+                return Err(wrap::<B::Error>(blockllm::Error::Order { call: "backward_step", need }));
+            }
+            Some(_) => self.engine().next_micro_batch(Some(value))?,
+            None => self.engine().begin(Step::new(self.lr).loss(value))?,
         }
+        self.loss = None;
+        self.backward(loss)?;
+        self.window = None;
         let finished = self.engine().finish();
         self.after(finished)
+    }
+
+    /// Begins a step whose gradient is the sum over this many micro-batches: [`Self::accumulate`] for each but the last,
+    /// [`Self::backward_step`] for that. Call it before the first forward pass: until the last one, layers record just the
+    /// active weights. Averaging is the caller's: divide each loss by the number of micro-batches (the clip and what is
+    /// reported are then those of the mean; the loss that decides is the last one's as given).
+    ///
+    /// # Errors
+    /// [`blockllm::Error::Step`] for no micro-batch, [`blockllm::Error::Order`] where a window is open.
+    pub fn begin_window(&mut self, micro_batches: u32) -> Result<()> {
+        // A window of one needs its loss to begin with.
+        if micro_batches != 1 || self.window.is_some() {
+            self.engine().begin(Step::new(self.lr).micro_batches(micro_batches))?;
+            self.window = Some(Window { done: 0, of: micro_batches });
+        }
+        self.mark_wanted()
+    }
+
+    /// The backward pass of a micro-batch before the last: its gradients are added up in the optimizer, and none is kept.
+    ///
+    /// # Errors
+    /// [`blockllm::Error::Order`] where no window is open or its last micro-batch is next. As [`Self::backward_step`];
+    /// the window is then closed, and nothing of it stays.
+    pub fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
+        let Some(window) = self.window.filter(|w| w.done + 1 < w.of) else {
+            let need = "begin_window comes first, and backward_step takes the last micro-batch";
+            return Err(wrap::<B::Error>(blockllm::Error::Order { call: "accumulate", need }));
+        };
+        if window.done > 0 {
+            self.engine().next_micro_batch(None)?;
+        }
+        self.backward(loss)?;
+        self.window = Some(Window { done: window.done + 1, ..window });
+        self.mark_wanted()
+    }
+
+    /// Backward of an open step, which is dropped where it fails.
+    fn backward(&mut self, loss: &Tensor) -> Result<()> {
+        let streamed = loss.backward().and_then(|grads| self.engine().take_stored(&grads));
+        if streamed.is_err() {
+            self.engine().abort();
+            self.window = None;
+            // The error that led here is the one to tell.
+            let _ = self.mark_wanted();
+        }
+        streamed
     }
 
     /// One step from gradients that are all at hand, with the loss of [`Self::set_loss`] if there is one. For layers of
@@ -164,12 +231,16 @@ impl<B: CandleBackend> BlockLlm<B> {
         }
     }
 
-    /// Runs `f` on the engine between steps: to freeze, thaw, force a decision, or look at what is active.
+    /// Runs `f` on the engine between steps: to freeze, thaw, force a decision, or look at what is active; in a window, to
+    /// abort it.
     ///
     /// # Errors
     /// Where `f` leaves the engine in a state in which no step can begin.
     pub fn with_engine<R>(&mut self, f: impl FnOnce(&mut blockllm::Optimizer<B>) -> R) -> Result<R> {
         let out = f(&mut self.engine().optimizer);
+        if !self.engine().is_open() {
+            self.window = None; // it was aborted
+        }
         self.mark_wanted()?;
         Ok(out)
     }

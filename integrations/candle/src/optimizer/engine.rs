@@ -56,6 +56,10 @@ impl<B: CandleBackend> Engine<B> {
         self.optimizer.begin(step).map_err(wrap)
     }
 
+    pub fn next_micro_batch(&mut self, loss: Option<f64>) -> Result<()> {
+        self.optimizer.next_micro_batch(loss).map_err(wrap)
+    }
+
     pub fn is_open(&self) -> bool {
         self.optimizer.is_step_open()
     }
