@@ -5,7 +5,7 @@ use crate::drive::{self, Drive};
 use crate::harness::Harness;
 use crate::host::Host;
 use crate::trace::Trace;
-use blockllm::{Backend, Decision, Error, LossEntry, Optimizer, Reason, Record, Wanted};
+use blockllm::{Backend, Decision, Error, LossEntry, Optimizer, Reason, Record, Stage, Wanted};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -67,12 +67,13 @@ impl<H: Harness> Run<H> {
             Some(Decision::Switch | Decision::Keep) => Value::from(set),
             _ => Value::Null,
         };
-        let clip = (t.config.clip.is_some() && !report.skipped)
+        let clip = (t.config.clip.is_some() && !report.skipped && report.stage == Stage::Training)
             .then(|| json!([report.norm.to_bits(), (report.clip as f32).to_bits(), report.clip.to_bits()]));
         let loss = match report.loss {
             LossEntry::None => "none",
             LossEntry::Entered => "entered",
             LossEntry::NotFinite => "nonfinite",
+            LossEntry::Ignored => "ignored",
         };
         let free_nan = report.nan_gradients - self.nan_gradients;
         self.nan_gradients = report.nan_gradients;

@@ -4,7 +4,8 @@ use crate::golden::from_bits;
 use crate::host::Host;
 use crate::recipe::{Mode, chain, values};
 use blockllm::{
-    Across, BlockSpec, Config, DType, Decay, Fill, Inactive, MaskKind, Policy, ProbeOrder, ScoreKind, Step, Trigger, VisitBias,
+    Across, BlockSpec, Config, DType, Decay, Fill, First, Inactive, MaskKind, Order, Policy, ProbeOrder, ScoreKind, Step,
+    Trigger, VisitBias,
 };
 use serde_json::Value;
 
@@ -50,26 +51,14 @@ fn list(v: &Value) -> Vec<Value> {
     v.as_array().cloned().unwrap_or_default()
 }
 
-/// Why the engine cannot run a trace yet; `None` where it can.
-pub fn left_out(trace: &Value) -> Option<String> {
-    let config = &trace["config"];
-    let kind = text(&config["policy"]["kind"]);
-    if !matches!(kind, "BlockLlm" | "Full") {
-        return Some(format!("policy {kind}"));
-    }
-    if kind == "BlockLlm" && text(&config["first"]) != "Random" {
-        return Some(format!("first set {}", text(&config["first"])));
-    }
-    None
-}
-
 /// The engine's configuration of a trace's.
 pub fn config(c: &Value) -> Config {
-    let period = c["policy"]["period"].as_u64();
     Config {
-        policy: match text(&c["policy"]["kind"]) {
-            "Full" => Policy::Full,
-            _ => Policy::BlockLlm(period.map_or(Trigger::Patience, Trigger::Period)),
+        policy: policy(&c["policy"]),
+        first: match text(&c["first"]) {
+            "FullGradient" => First::FullGradient,
+            "Scan" => First::Scan,
+            _ => First::Random,
         },
         sparsity: from_bits(&c["sparsity"]),
         patience: number(&c["m"]) as usize,
@@ -109,6 +98,25 @@ pub fn config(c: &Value) -> Config {
     }
 }
 
+fn policy(p: &Value) -> Policy {
+    let period = || number(&p["period"]);
+    match text(&p["kind"]) {
+        "Full" => Policy::Full,
+        "Cyclic" => Policy::Cyclic {
+            period: period(),
+            order: match text(&p["order"]) {
+                "Ascending" => Order::Ascending,
+                "Descending" => Order::Descending,
+                _ => Order::Random,
+            },
+        },
+        "Lisa" => Policy::Lisa { period: period(), units: number(&p["gamma"]) as u32 },
+        "HalfFineTuning" => Policy::HalfFineTuning { period: period() },
+        "RandomBlocks" => Policy::RandomBlocks { period: period() },
+        _ => Policy::BlockLlm(p["period"].as_u64().map_or(Trigger::Patience, Trigger::Period)),
+    }
+}
+
 /// The blocks of a trace's configuration.
 pub fn blocks(c: &Value) -> Vec<Block> {
     let block = |(i, b): (usize, &Value)| {
@@ -118,6 +126,8 @@ pub fn blocks(c: &Value) -> Vec<Block> {
         spec.always_active = b["always"].as_bool().unwrap_or(false);
         spec.frozen = b["frozen"].as_bool().unwrap_or(false);
         spec = spec.scales(from_bits(&b["lr_scale"]), from_bits(&b["wd_scale"]));
+        spec.layer = b["layer"].as_u64().map(|layer| layer as u32);
+        spec.category = b["category"].as_str().map(str::to_string);
         let gmode = match text(&b["gmode"]) {
             "ties" => Mode::Ties,
             "zero" => Mode::Zero,
@@ -164,13 +174,17 @@ impl Trace {
     pub fn step(&self, event: &Value) -> Step {
         let loss = Some(&event["loss"]).filter(|v| !v.is_null()).map(from_bits);
         let micro_batches = micro_batches(event);
-        Step { lr: from_bits(&event["lr"]), loss, inv_loss_scale: from_bits(&event["inv"]), micro_batches }
+        // A pass before the first step has no learning rate.
+        let lr = if event["lr"].is_null() { 0.0 } else { from_bits(&event["lr"]) };
+        Step { lr, loss, inv_loss_scale: from_bits(&event["inv"]), micro_batches }
     }
 
     /// The gradients of a step, injections included, by micro-batch and block.
     pub fn gradients(&self, event: &Value) -> Vec<Vec<Host>> {
         let step = number(&event["step"]);
-        let of = |micro: u32| self.blocks.iter().map(|b| self.gradient(step, micro, b)).collect();
+        // A repeated pass has gradients of its own.
+        let repeat = event["repeat"].as_u64().unwrap_or(0) as u32;
+        let of = |micro: u32| self.blocks.iter().map(|b| self.gradient(step, micro + repeat, b)).collect();
         let mut out: Vec<Vec<Host>> = (0..micro_batches(event)).map(of).collect();
         for inject in list(&event["inject"]) {
             let [micro, block, coordinate] = [0, 1, 2].map(|i| number(&inject[i]) as usize);

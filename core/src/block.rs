@@ -28,6 +28,10 @@ pub struct BlockSpec {
     pub frozen: bool,
     /// Factors on learning rate and weight decay.
     pub scales: Scales,
+    /// The transformer layer it is in, for policies that go by layers; a unit's is its first block's.
+    pub layer: Option<u32>,
+    /// What kind of weight it is in its layer ("attention", "mlp"), for policies that go by kinds.
+    pub category: Option<String>,
 }
 
 impl BlockSpec {
@@ -41,6 +45,8 @@ impl BlockSpec {
             always_active: false,
             frozen: false,
             scales: Scales::default(),
+            layer: None,
+            category: None,
         }
     }
 
@@ -67,6 +73,11 @@ impl BlockSpec {
     /// With factors on learning rate and weight decay.
     pub fn scales(self, lr: f64, weight_decay: f64) -> Self {
         Self { scales: Scales { lr, weight_decay }, ..self }
+    }
+
+    /// In a transformer layer, as a weight of some category.
+    pub fn layer(self, layer: u32, category: impl Into<String>) -> Self {
+        Self { layer: Some(layer), category: Some(category.into()), ..self }
     }
 
     /// Coordinates.

@@ -25,6 +25,21 @@ pub enum Across {
     Carry,
 }
 
+/// Where `BlockLlm`'s first set comes from (A3.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum First {
+    /// Units at random: it trains from the first step, while scores are gathered.
+    #[default]
+    Random,
+    /// One backward pass over all blocks before the first step, each gradient dropped once it is scored
+    /// ([`Stage::FullGradient`](crate::Stage)).
+    FullGradient,
+    /// Steps that ask for some units' gradients in turn and update nothing, until all were scored
+    /// ([`Stage::Scan`](crate::Stage)).
+    Scan,
+}
+
 /// What happens to coordinates that are not active (A6.7).
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
@@ -52,6 +67,8 @@ pub struct Config {
     pub probe_order: ProbeOrder,
     /// Idle units probed on each step; `None`: ceil(units / m).
     pub probes_per_step: Option<usize>,
+    /// Where the first set comes from.
+    pub first: First,
     /// How visits count against a unit.
     pub visit_bias: VisitBias,
     /// From a ranking to coordinates.
@@ -117,6 +134,7 @@ impl Config {
             score: ScoreKind::GradientNorm,
             probe_order: ProbeOrder::RoundRobin,
             probes_per_step: None,
+            first: First::Random,
             visit_bias: VisitBias::Ratio,
             fill: Fill::LastMasked,
             mask: MaskKind::Coordinate,
@@ -170,7 +188,7 @@ impl Config {
         if let Inactive::SignSgd(scale) = self.inactive {
             check(not_negative(scale), "sign scale", &scale, "finite and not negative")?;
         }
-        if let Policy::BlockLlm(Trigger::Period(k)) = self.policy {
+        if let Some(k) = self.policy.period() {
             check(k >= 1, "period", &k, "at least 1")?;
         }
         Ok(())

@@ -92,7 +92,7 @@ pub use backend::{Backend, Wanted};
 #[cfg(feature = "alloc")]
 pub use block::{BlockId, BlockSpec};
 #[cfg(feature = "alloc")]
-pub use config::{Across, Config, Inactive};
+pub use config::{Across, Config, First, Inactive};
 #[cfg(feature = "alloc")]
 pub use error::{BackendError, Error, ErrorKind};
 #[cfg(feature = "alloc")]
@@ -102,7 +102,7 @@ pub use optimizer::{Optimizer, Progress, Saving, Step};
 #[cfg(feature = "alloc")]
 pub use patience::LossEntry;
 #[cfg(feature = "alloc")]
-pub use policy::{Policy, Trigger};
+pub use policy::{Order, Policy, Trigger};
 #[cfg(feature = "alloc")]
 pub use record::Record;
 #[cfg(feature = "alloc")]
@@ -112,7 +112,7 @@ pub use report::{MemoryReport, Score, StepReport};
 #[cfg(feature = "alloc")]
 pub use score::{ProbeOrder, ScoreKind, VisitBias};
 #[cfg(feature = "alloc")]
-pub use selection::{Decision, Reason};
+pub use selection::{Decision, Reason, Stage};
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/algorithm.md")]

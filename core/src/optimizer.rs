@@ -30,7 +30,7 @@ use crate::moments::ActiveSet;
 use crate::patience::LossEntry;
 use crate::policy::Policy;
 use crate::score::{EMPTY_ROW, ROW};
-use crate::selection::{Decision, Reason, Selection};
+use crate::selection::{Decision, Reason, Selection, Stage};
 use crate::tensor::{DType, View};
 use alloc::vec::Vec;
 
@@ -39,10 +39,18 @@ use alloc::vec::Vec;
 struct LastStep {
     /// Of the step's set, by block.
     active: Vec<Sized>,
+    stage: Stage,
     loss: LossEntry,
     reason: Option<Reason>,
     decision: Option<Decision>,
     switched: bool,
+}
+
+impl LastStep {
+    fn none() -> Self {
+        let (loss, stage) = (LossEntry::None, Stage::Training);
+        Self { active: Vec::new(), stage, loss, reason: None, decision: None, switched: false }
+    }
 }
 
 /// A BlockLLM optimizer over a backend.
@@ -97,7 +105,6 @@ impl<B: Backend> Optimizer<B> {
         backend.write(&mut arena.table, 0, View::F64(&empty)).map_err(device::<B>("allocate the arena"))?;
         backend.write(&mut arena.norm, norm::CLIP, View::F64(&[1.0])).map_err(device::<B>("allocate the arena"))?;
         backend.submit().map_err(device::<B>("allocate the arena"))?;
-        let last = LastStep { active: Vec::new(), loss: LossEntry::None, reason: None, decision: None, switched: false };
         let mut new = Self {
             backend,
             arena,
@@ -106,7 +113,7 @@ impl<B: Backend> Optimizer<B> {
             phase: Phase::Idle,
             mask_words: [0; 2],
             arrived: Vec::new(),
-            last,
+            last: LastStep::none(),
             report: None,
         };
         new.reset_arrivals();
@@ -185,6 +192,11 @@ impl<B: Backend> Optimizer<B> {
         &self.selection.current
     }
 
+    /// What the next step is for: training, or scoring all before it ([`First`](crate::First)).
+    pub fn stage(&self) -> Stage {
+        self.selection.stage
+    }
+
     /// A decided set has not updated yet.
     pub fn is_switch_pending(&self) -> bool {
         self.selection.pending.is_some()
@@ -233,6 +245,9 @@ impl<B: Backend> Optimizer<B> {
         self.idle("force_decision")?;
         if self.selection.config.policy == Policy::Full {
             return Err(Error::NoDecisions);
+        }
+        if self.selection.stage != Stage::Training {
+            return Err(Error::Order { call: "force_decision", need: "the first set is decided when all was scored" });
         }
         self.selection.forced = true;
         Ok(())

@@ -11,6 +11,8 @@ pub enum LossEntry {
     Entered,
     /// It was not finite and was not entered.
     NotFinite,
+    /// It was not entered: the step gathered scores and trained nothing (A3.4).
+    Ignored,
 }
 
 /// The losses since the last decision: the last m of them, and how many there were.

@@ -1,9 +1,22 @@
-//! Policies: who is active next, from scores and sizes alone.
+//! Policies: who is active next, from scores and sizes alone, or by a rule of their own (A4.6). One engine serves all.
 
 pub mod block_llm;
+pub mod cyclic;
 pub mod full;
+pub mod half_fine_tuning;
+pub mod lisa;
+pub mod random_blocks;
 
-/// Who is active next.
+pub use cyclic::Order;
+
+use crate::block::Blocks;
+use crate::config::Config;
+use crate::fill::Sized;
+use crate::random::Stream;
+use alloc::vec::Vec;
+
+/// Who is active next. All but `BlockLlm` neither probe nor score nor use the loss; their first set is drawn when the
+/// optimizer is made and is no decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Policy {
@@ -11,6 +24,31 @@ pub enum Policy {
     BlockLlm(Trigger),
     /// Everything, always: Adam.
     Full,
+    /// One unit at a time, all of them in turn (BAdam, arXiv 2404.02827). A unit is what trains together: give each
+    /// transformer layer's blocks a group.
+    Cyclic {
+        /// Steps with each unit: K.
+        period: u64,
+        /// In which order they come.
+        order: Order,
+    },
+    /// Some units at random beside what is always active (LISA, arXiv 2403.17919, whose embedding and head are).
+    Lisa {
+        /// Steps with each draw: K.
+        period: u64,
+        /// Units of a draw: gamma.
+        units: u32,
+    },
+    /// Half of the units of each layer and category (HFT, arXiv 2404.18466): see [`BlockSpec::layer`](crate::BlockSpec::layer).
+    HalfFineTuning {
+        /// Steps with each draw: K.
+        period: u64,
+    },
+    /// Units at random within the budget, by the configured fill: the control that every comparison needs.
+    RandomBlocks {
+        /// Steps with each draw: K.
+        period: u64,
+    },
 }
 
 /// When `BlockLlm` decides (A3.2).
@@ -22,4 +60,77 @@ pub enum Trigger {
     Patience,
     /// On every step whose number is a multiple of this.
     Period(u64),
+}
+
+/// What a policy remembers from one draw to the next, saved with the state.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    /// Units that `Cyclic` still has to visit in this round.
+    pub round: Vec<u32>,
+    /// Draws of `HalfFineTuning` so far.
+    pub drawn: u64,
+}
+
+impl Policy {
+    /// It ranks units by their scores.
+    pub fn scores(self) -> bool {
+        matches!(self, Self::BlockLlm(_))
+    }
+
+    /// It keeps to n_s and fills it as configured; others ignore sparsity and fill.
+    pub fn keeps_budget(self) -> bool {
+        matches!(self, Self::BlockLlm(_) | Self::RandomBlocks { .. })
+    }
+
+    /// Steps from one decision to the next, where they are counted.
+    pub fn period(self) -> Option<u64> {
+        match self {
+            Self::BlockLlm(Trigger::Patience) | Self::Full => None,
+            Self::BlockLlm(Trigger::Period(period))
+            | Self::Cyclic { period, .. }
+            | Self::Lisa { period, .. }
+            | Self::HalfFineTuning { period }
+            | Self::RandomBlocks { period } => Some(period),
+        }
+    }
+
+    /// The most coordinates that are ever active at once under a policy that does not keep to n_s: what the arena must
+    /// hold. Frozen blocks are counted, since they may be thawed.
+    pub fn maximum(self, blocks: &Blocks) -> usize {
+        let len = |u: &u32| blocks.units[*u as usize].blocks.iter().map(|&b| blocks.len(b)).sum::<usize>();
+        let units = 0..blocks.units.len() as u32;
+        let (always, mut others): (Vec<u32>, Vec<u32>) = units.partition(|&u| blocks.units[u as usize].always_active);
+        others.sort_by_key(|u| core::cmp::Reverse(len(u)));
+        let largest = |n: usize| others.iter().take(n).map(len).sum::<usize>();
+        let most = match self {
+            Self::Cyclic { .. } => largest(1),
+            Self::Lisa { units, .. } => largest(units as usize),
+            Self::HalfFineTuning { .. } => half_fine_tuning::maximum(blocks),
+            Self::BlockLlm(_) | Self::Full | Self::RandomBlocks { .. } => return blocks.trainable_len(),
+        };
+        most + always.iter().map(len).sum::<usize>()
+    }
+
+    /// The next set of a policy that does not score, or the first of one that does (A3.4). By block.
+    pub(crate) fn draw(
+        self, blocks: &Blocks, config: &Config, budget: usize, memory: &mut Memory, stream: &mut Stream,
+    ) -> Vec<Sized> {
+        let units = match self {
+            Self::BlockLlm(_) | Self::RandomBlocks { .. } => return random_blocks::set_of(blocks, config, budget, stream),
+            Self::Full => blocks.selectable_units().collect(),
+            Self::Cyclic { order, .. } => cyclic::next(blocks, order, &mut memory.round, stream),
+            Self::Lisa { units, .. } => lisa::next(blocks, units, stream),
+            Self::HalfFineTuning { .. } => half_fine_tuning::next(blocks, &mut memory.drawn, stream),
+        };
+        whole(blocks, &units)
+    }
+}
+
+/// These units and what is always active, whole. By block.
+fn whole(blocks: &Blocks, units: &[u32]) -> Vec<Sized> {
+    let always = blocks.trainable_units().filter(|&u| blocks.units[u as usize].always_active);
+    let all = units.iter().copied().chain(always);
+    let mut set: Vec<Sized> = all.flat_map(|u| blocks.members(u).map(|b| (b, blocks.len(b)))).collect();
+    set.sort_unstable();
+    set
 }

@@ -4,7 +4,7 @@ use crate::backend::{flag, norm};
 use crate::block::BlockId;
 use crate::error::Error;
 use crate::patience::LossEntry;
-use crate::selection::{Decision, Reason};
+use crate::selection::{Decision, Reason, Stage};
 use alloc::vec::Vec;
 
 /// Bytes that the optimizer holds or asks for. Every number is a sum over buffers that exist, or that the plan of the
@@ -57,6 +57,8 @@ pub struct StepReport {
     pub step: u64,
     /// Its active blocks and their active coordinates, by block. A short tile may hold fewer (A4.5).
     pub active: Vec<(BlockId, usize)>,
+    /// What it was for. One that only scored is not skipped, and has no norm.
+    pub stage: Stage,
     /// What became of its loss.
     pub loss: LossEntry,
     /// Why it was deciding, if it was.
@@ -101,7 +103,8 @@ impl StepReport {
     }
 
     pub(crate) fn read(&mut self, flags: &[u32], norms: &[f64]) {
-        self.skipped = flags[flag::SKIP] != 0;
+        let trained = self.stage == Stage::Training;
+        self.skipped = trained && flags[flag::SKIP] != 0;
         self.skipped_total = flags[flag::SKIPPED];
         self.streak = flags[flag::STREAK];
         self.streak_errors = flags[flag::STREAK_ERRORS];
@@ -109,7 +112,7 @@ impl StepReport {
         self.nan_gradients = flags[flag::NANS];
         self.zero_masks = flags[flag::ZERO_MASKS];
         self.applied = flags[flag::APPLIED];
-        (self.norm, self.clip) = (norms[norm::NORM], norms[norm::CLIP]);
+        (self.norm, self.clip) = if trained { (norms[norm::NORM], norms[norm::CLIP]) } else { (0.0, 1.0) };
     }
 
     /// The error that a long streak of skipped steps is (A6.4). It stops nothing.

@@ -3,14 +3,14 @@
 
 use crate::backend::{ScoredUnit, Wanted};
 use crate::block::{BlockId, Blocks, budget};
-use crate::config::Config;
+use crate::config::{Config, First};
 use crate::error::Error;
 use crate::fill::{Fill, Sized};
 use crate::moments::{ActiveSet, Region};
 use crate::patience::LossHistory;
-use crate::policy::{Policy, Trigger, block_llm, full};
+use crate::policy::{Memory, block_llm};
 use crate::random::Stream;
-use crate::score::{self, ROW};
+use crate::score::{self, ProbeOrder, ROW};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -35,6 +35,21 @@ pub(crate) struct Plan {
     draws: u64,
 }
 
+/// What the steps are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Stage {
+    /// Training.
+    #[default]
+    Training,
+    /// Before the first step: every block's gradient is asked for, scored and dropped. The pass is driven as a step is; it
+    /// is none (its number is 0, its learning rate and loss are not used), and is repeated while some unit has no finite
+    /// score (A3.4, [`First::FullGradient`]).
+    FullGradient,
+    /// Steps that score some units in turn, always-active ones too, and update nothing (A3.4, [`First::Scan`]). Their
+    /// losses are not entered.
+    Scan,
+}
+
 /// Why a step is deciding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
@@ -44,6 +59,8 @@ pub enum Reason {
     Period,
     /// The user asked for it.
     Forced,
+    /// All was scored before training ([`Stage::FullGradient`], [`Stage::Scan`]).
+    First,
 }
 
 /// What came of a deciding step.
@@ -80,6 +97,11 @@ pub(crate) struct Selection {
     pub current: ActiveSet,
     /// The set that was decided and has not updated yet.
     pub pending: Option<ActiveSet>,
+    /// What the policy remembers.
+    pub memory: Memory,
+    pub stage: Stage,
+    /// Steps of the scan that ended.
+    pub scanned: u64,
     pub plan: Plan,
     /// Trainable blocks of each unit, one unit after another.
     pub members: Vec<BlockId>,
@@ -94,9 +116,9 @@ pub(crate) struct Selection {
 impl Selection {
     pub fn new(blocks: Blocks, config: Config) -> Result<Self, Error<Infallible>> {
         config.validate(blocks.compute)?;
-        let n_s = match config.policy {
-            Policy::BlockLlm(_) => budget(blocks.trainable_len(), config.sparsity),
-            Policy::Full => blocks.trainable_len(),
+        let n_s = match config.policy.keeps_budget() {
+            true => budget(blocks.trainable_len(), config.sparsity),
+            false => config.policy.maximum(&blocks),
         };
         let mut new = Self {
             visits: vec![0; blocks.units.len()],
@@ -108,6 +130,9 @@ impl Selection {
             forced: false,
             current: ActiveSet::default(),
             pending: None,
+            memory: Memory::default(),
+            stage: Stage::Training,
+            scanned: 0,
             plan: Plan::default(),
             members: Vec::new(),
             ranges: Vec::new(),
@@ -118,31 +143,37 @@ impl Selection {
             config,
         };
         new.check_fit()?;
-        let first = match new.config.policy {
-            Policy::BlockLlm(_) => block_llm::first_set(&new.blocks, &new.config, n_s, &mut new.stream),
-            Policy::Full => full::set_of(&new.blocks),
-        };
-        new.pending = Some(ActiveSet::new(&new.blocks, &first));
+        match new.config.first {
+            First::FullGradient if new.config.policy.scores() => new.stage = Stage::FullGradient,
+            First::Scan if new.config.policy.scores() => new.stage = Stage::Scan,
+            _ => {
+                let first = new.draw();
+                new.pending = Some(ActiveSet::new(&new.blocks, &first));
+            }
+        }
         new.refresh();
         Ok(new)
+    }
+
+    fn draw(&mut self) -> Vec<Sized> {
+        self.config.policy.draw(&self.blocks, &self.config, self.budget, &mut self.memory, &mut self.stream)
     }
 
     fn check_fit(&self) -> Result<(), Error<Infallible>> {
         let (blocks, budget) = (&self.blocks, self.budget);
         let always_active = blocks.always_active_len();
+        if !self.config.policy.keeps_budget() {
+            return Ok(());
+        }
         if always_active > budget {
             return Err(Error::Budget { always_active, budget });
         }
         let room = budget - always_active;
         let smallest = blocks.selectable_units().map(|u| blocks.unit_len(u)).min();
-        match (self.config.policy, self.config.fill, smallest) {
-            (Policy::BlockLlm(_), Fill::Whole, Some(smallest)) if smallest > room => Err(Error::NothingFits { smallest, room }),
+        match (self.config.fill, smallest) {
+            (Fill::Whole, Some(smallest)) if smallest > room => Err(Error::NothingFits { smallest, room }),
             _ => Ok(()),
         }
-    }
-
-    fn selects(&self) -> bool {
-        matches!(self.config.policy, Policy::BlockLlm(_))
     }
 
     /// The set of the next step.
@@ -185,14 +216,13 @@ impl Selection {
         plan.scored.clear();
         plan.probes.clear();
         let (mut cursor, mut stream) = (self.cursor, self.stream);
-        let sign = self.config.sign_scale().is_some();
-        if self.selects() && !sign {
-            let count = self.config.probes_per_step.unwrap_or_else(|| {
-                let units = self.ranges.iter().filter(|r| r.count > 0).count();
-                units.div_ceil(self.config.patience)
-            });
+        let sign = self.moves_the_rest();
+        if self.stage == Stage::FullGradient {
+            plan.probes.extend(self.blocks.trainable_units());
+        } else if self.config.policy.scores() && !sign {
+            let order = if self.stage == Stage::Scan { ProbeOrder::RoundRobin } else { self.config.probe_order };
             let active = |u: u32| self.is_wholly_chosen(u);
-            score::probes(self.config.probe_order, count, &self.blocks, &mut cursor, &mut stream, active, &mut plan.probes);
+            score::probes(order, self.probe_count(), &self.blocks, &mut cursor, &mut stream, active, &mut plan.probes);
         }
         (plan.cursor, plan.draws) = (cursor, stream.draws);
         for (i, r) in self.next_set().regions.iter().enumerate() {
@@ -228,6 +258,20 @@ impl Selection {
         self.plan = plan;
     }
 
+    /// The rest is moved by its gradient's sign (A6.7): on training steps.
+    fn moves_the_rest(&self) -> bool {
+        self.stage == Stage::Training && self.config.sign_scale().is_some()
+    }
+
+    /// p of A2.6.
+    fn probe_count(&self) -> usize {
+        self.config.probes_per_step.unwrap_or_else(|| self.trainable_units().div_ceil(self.config.patience))
+    }
+
+    fn trainable_units(&self) -> usize {
+        self.ranges.iter().filter(|r| r.count > 0).count()
+    }
+
     /// What a micro-batch asks for.
     pub fn wanted(&self, last: bool) -> &[Wanted] {
         if last { &self.plan.wanted } else { &self.plan.early }
@@ -243,10 +287,13 @@ impl Selection {
 
     /// Whether the step that begins is deciding, given whether the loss rule holds.
     pub fn reason(&self, rule: bool) -> Option<Reason> {
-        let Policy::BlockLlm(trigger) = self.config.policy else { return None };
-        let by_trigger = match trigger {
-            Trigger::Patience => rule.then_some(Reason::LossRule),
-            Trigger::Period(k) => (self.step + 1).is_multiple_of(k).then_some(Reason::Period),
+        if self.stage != Stage::Training {
+            let due = self.trainable_units().div_ceil(self.probe_count().max(1)) as u64;
+            return (self.stage == Stage::FullGradient || self.scanned + 1 >= due).then_some(Reason::First);
+        }
+        let by_trigger = match self.config.policy.period() {
+            Some(k) => (self.step + 1).is_multiple_of(k).then_some(Reason::Period),
+            None => (rule && self.config.policy.scores()).then_some(Reason::LossRule),
         };
         by_trigger.or(self.forced.then_some(Reason::Forced))
     }
@@ -257,8 +304,8 @@ impl Selection {
         let mut plan = core::mem::take(&mut self.plan);
         plan.scored.clear();
         plan.wanted.iter_mut().for_each(|w| w.score = false);
-        if deciding {
-            let sign = self.config.sign_scale().is_some();
+        if deciding && self.config.policy.scores() && self.stage == Stage::Training {
+            let sign = self.moves_the_rest();
             let score = |r: &&ScoredUnit| {
                 r.count > 0 && (sign || self.is_wholly_chosen(r.unit) || plan.probes.binary_search(&r.unit).is_ok())
             };
@@ -291,17 +338,40 @@ impl Selection {
 
     /// The step ended: what its plan moved is now so.
     pub fn end_step(&mut self) {
+        if self.stage == Stage::FullGradient {
+            return; // no step
+        }
         self.step += 1;
+        self.scanned += u64::from(self.stage == Stage::Scan);
         self.forced = false;
         (self.cursor, self.stream.draws) = (self.plan.cursor, self.plan.draws);
     }
 
-    /// A3.3 to A3.7, from the score table as it is at the end of the deciding step.
+    /// A3.3 to A3.7. The score table is as it is at the end of the deciding step; empty for a policy that does not score.
     pub fn decide(&mut self, table: &[f64]) -> Decision {
+        let set = match self.config.policy.scores() {
+            true => match self.rank(table) {
+                Ok(set) => set,
+                Err(void) => return void,
+            },
+            false => self.draw(),
+        };
+        self.stage = Stage::Training;
+        self.decisions += 1;
+        self.history.clear();
+        self.count_visits(&set);
+        let keep = self.current.is_whole_and_equals(&set);
+        self.pending = (!keep).then(|| ActiveSet::new(&self.blocks, &set));
+        self.refresh();
+        if keep { Decision::Keep } else { Decision::Switch }
+    }
+
+    /// The set of the best units; a void decision where one has no score.
+    fn rank(&self, table: &[f64]) -> Result<Vec<Sized>, Decision> {
         let scores: Vec<Option<f64>> = table.chunks_exact(ROW).map(|row| score::of_row(self.config.score, row)).collect();
         let missing = |u: &u32| scores[*u as usize].is_none();
         if let Some(first) = self.blocks.trainable_units().find(missing) {
-            return Decision::Void { units: self.blocks.trainable_units().filter(missing).count(), first };
+            return Err(Decision::Void { units: self.blocks.trainable_units().filter(missing).count(), first });
         }
         let total = self.blocks.trainable_units().map(|u| self.visits[u as usize]).sum();
         let keys: Vec<f64> = scores
@@ -311,14 +381,7 @@ impl Selection {
             .collect();
         let mut ranked: Vec<u32> = self.blocks.selectable_units().collect();
         block_llm::rank(&mut ranked, |u| keys[u as usize]);
-        let set = block_llm::set_of(&self.blocks, &self.config, self.budget, &ranked);
-        self.decisions += 1;
-        self.history.clear();
-        self.count_visits(&set);
-        let keep = self.current.is_whole_and_equals(&set);
-        self.pending = (!keep).then(|| ActiveSet::new(&self.blocks, &set));
-        self.refresh();
-        if keep { Decision::Keep } else { Decision::Switch }
+        Ok(block_llm::set_of(&self.blocks, &self.config, self.budget, &ranked))
     }
 
     fn count_visits(&mut self, set: &[Sized]) {

@@ -6,6 +6,7 @@ use crate::backend::{Backend, flag};
 use crate::error::Error;
 use crate::selection::Decision;
 use crate::tensor::{DType, ViewMut};
+use alloc::vec::Vec;
 
 impl<B: Backend> Optimizer<B> {
     /// Whether the next step may begin. Commits the last step's switch and decision once the device has told.
@@ -41,10 +42,11 @@ impl<B: Backend> Optimizer<B> {
             self.last.switched = applied;
         }
         self.phase = Phase::Idle;
-        let Some((_, table)) = waiting.table else {
+        if !waiting.decides {
             self.selection.make_plan();
             return Ok(Progress::Ready);
-        };
+        }
+        let table = waiting.table.map_or_else(Vec::new, |(_, table)| table);
         let decision = self.selection.decide(&table);
         self.last.decision = Some(decision);
         if let Decision::Void { units, first } = decision {

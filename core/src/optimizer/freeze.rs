@@ -38,9 +38,9 @@ impl<B: Backend> Optimizer<B> {
         if !spec.frozen {
             return Err(Error::AlreadySo { block: self.block_name(block), state: "trainable" });
         }
-        let selects = self.selection.config.policy != Policy::Full;
-        let always_active = self.selection.blocks.always_active_len() + spec.len();
-        if selects && spec.always_active && always_active > budget {
+        let policy = self.selection.config.policy;
+        let (selects, always_active) = (policy != Policy::Full, self.selection.blocks.always_active_len() + spec.len());
+        if policy.keeps_budget() && spec.always_active && always_active > budget {
             return Err(Error::Budget { always_active, budget });
         }
         if !selects && !spec.is_empty() {

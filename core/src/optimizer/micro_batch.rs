@@ -6,12 +6,17 @@ use super::{Optimizer, Result};
 use crate::backend::{Backend, Wanted};
 use crate::block::BlockId;
 use crate::error::Error;
+use crate::patience::LossEntry;
+use crate::selection::Stage;
 
 impl<B: Backend> Optimizer<B> {
     /// With the last micro-batch it is known whether the step decides, and what is scored.
     pub(super) fn begin_micro_batch(&mut self, open: &mut Open) {
         if open.is_last() {
-            let (loss, rule) = self.selection.history.enter(open.given);
+            let (loss, rule) = match self.selection.stage {
+                Stage::Training => self.selection.history.enter(open.given),
+                _ => (open.given.map_or(LossEntry::None, |_| LossEntry::Ignored), false),
+            };
             (open.loss, open.reason) = (loss, self.selection.reason(rule));
             self.selection.plan_scores(open.reason.is_some());
         }

@@ -54,7 +54,9 @@ impl Open {
 pub(super) struct Waiting<T> {
     /// The flags of a step that would switch, and whether moments moved through `spare`.
     pub switch: Option<(T, bool)>,
-    /// The score table of a deciding step.
+    /// The step decides.
+    pub decides: bool,
+    /// The score table of a deciding step, where the policy scores.
     pub table: Option<(T, Vec<f64>)>,
     pub forced: bool,
     /// The switch is settled.
@@ -73,10 +75,11 @@ impl<T> Waiting<T> {
             false => None,
         };
         let words = s.blocks.units.len() * ROW;
-        let table = match open.reason {
-            Some(_) => Some((backend.read(&arena.table, 0, words)?, vec![0.0; words])),
-            None => None,
+        let decides = open.reason.is_some();
+        let table = match decides && s.config.policy.scores() {
+            true => Some((backend.read(&arena.table, 0, words)?, vec![0.0; words])),
+            false => None,
         };
-        Ok(Some(Self { switch, table, forced, applied: None }))
+        Ok(Some(Self { switch, decides, table, forced, applied: None }))
     }
 }

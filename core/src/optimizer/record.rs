@@ -6,9 +6,10 @@ mod save;
 pub use save::Saving;
 
 use super::LastStep;
+use crate::block::BlockSpec;
 use crate::fill::Sized;
 use crate::patience::LossEntry;
-use crate::selection::{Decision, Reason, Selection};
+use crate::selection::{Decision, Reason, Selection, Stage};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,7 +34,11 @@ mod word {
     pub const ALWAYS_ACTIVE: usize = 17;
     pub const LR_SCALE: usize = 18;
     pub const WEIGHT_DECAY_SCALE: usize = 19;
-    pub const LEN: usize = 20;
+    /// 0 without a layer, else one more.
+    pub const LAYER: usize = 20;
+    /// 0 without a category, else its hash.
+    pub const CATEGORY: usize = 21;
+    pub const LEN: usize = 22;
 }
 
 /// Words of `host`.
@@ -47,21 +52,33 @@ mod host {
     pub const BUDGET: usize = 6;
     /// What the last step came to, for its report.
     pub const LAST: usize = 7;
-    pub const LEN: usize = 13;
+    /// Draws of the policy so far.
+    pub const DRAWN: usize = 14;
+    /// 0 training, 1 full gradient, 2 scan; and the scan's steps so far.
+    pub const STAGE: usize = 15;
+    pub const SCANNED: usize = 16;
+    pub const LEN: usize = 17;
 }
 
-/// The last step's outcome as words: loss, reason, decision with its two numbers, switched.
-fn outcome_words(l: &LastStep) -> [u64; host::LEN - host::LAST] {
+/// A block's layer and category as words.
+fn place_words(spec: &BlockSpec) -> [u64; 2] {
+    [spec.layer.map_or(0, |l| u64::from(l) + 1), spec.category.as_deref().map_or(0, name_hash)]
+}
+
+/// The last step's outcome as words: loss, reason, decision with its two numbers, switched, stage.
+fn outcome_words(l: &LastStep) -> [u64; host::DRAWN - host::LAST] {
     let loss = match l.loss {
         LossEntry::None => 0,
         LossEntry::Entered => 1,
         LossEntry::NotFinite => 2,
+        LossEntry::Ignored => 3,
     };
     let reason = match l.reason {
         None => 0,
         Some(Reason::LossRule) => 1,
         Some(Reason::Period) => 2,
         Some(Reason::Forced) => 3,
+        Some(Reason::First) => 4,
     };
     let decision = match l.decision {
         None => [0; 3],
@@ -69,7 +86,7 @@ fn outcome_words(l: &LastStep) -> [u64; host::LEN - host::LAST] {
         Some(Decision::Keep) => [2, 0, 0],
         Some(Decision::Void { units, first }) => [3, units as u64, u64::from(first)],
     };
-    [loss, reason, decision[0], decision[1], decision[2], u64::from(l.switched)]
+    [loss, reason, decision[0], decision[1], decision[2], u64::from(l.switched), stage_word(l.stage)]
 }
 
 /// The way back; words that mean nothing are read as "nothing happened".
@@ -79,12 +96,14 @@ fn outcome(words: &[u64], active: Vec<Sized>) -> LastStep {
         loss: match words[0] {
             1 => LossEntry::Entered,
             2 => LossEntry::NotFinite,
+            3 => LossEntry::Ignored,
             _ => LossEntry::None,
         },
         reason: match words[1] {
             1 => Some(Reason::LossRule),
             2 => Some(Reason::Period),
             3 => Some(Reason::Forced),
+            4 => Some(Reason::First),
             _ => None,
         },
         decision: match words[2] {
@@ -94,7 +113,20 @@ fn outcome(words: &[u64], active: Vec<Sized>) -> LastStep {
             _ => None,
         },
         switched: words[5] != 0,
+        stage: stage(words[6]).unwrap_or_default(),
     }
+}
+
+fn stage_word(stage: Stage) -> u64 {
+    match stage {
+        Stage::Training => 0,
+        Stage::FullGradient => 1,
+        Stage::Scan => 2,
+    }
+}
+
+fn stage(word: u64) -> Option<Stage> {
+    [Stage::Training, Stage::FullGradient, Stage::Scan].get(usize::try_from(word).ok()?).copied()
 }
 
 /// A unit's name: its group's, or its block's. A group may bear a block's name.
@@ -115,7 +147,7 @@ fn config_text(s: &Selection) -> String {
     let c = &s.config;
     format!(
         "policy = {:?}\nsparsity = {:?}\npatience = {:?}\nseed = {:?}\nscore = {:?}\nprobe_order = {:?}\n\
-         probes_per_step = {:?}\nvisit_bias = {:?}\nfill = {:?}\nmask = {:?}\nacross = {:?}\ninactive = {:?}\n\
+         probes_per_step = {:?}\nfirst = {:?}\nvisit_bias = {:?}\nfill = {:?}\nmask = {:?}\nacross = {:?}\ninactive = {:?}\n\
          decay = {:?}\nbetas = {:?}\neps = {:?}\nweight_decay = {:?}\nclip = {:?}\nguard_limit = {:?}\nmoments = {}\n",
         c.policy,
         c.sparsity,
@@ -124,6 +156,7 @@ fn config_text(s: &Selection) -> String {
         c.score,
         c.probe_order,
         c.probes_per_step,
+        c.first,
         c.visit_bias,
         c.fill,
         c.mask,

@@ -76,6 +76,7 @@ impl<B: Backend> Optimizer<B> {
         StepReport {
             step: s.step,
             active: l.active.clone(),
+            stage: l.stage,
             loss: l.loss,
             reason: l.reason,
             decision: l.decision,

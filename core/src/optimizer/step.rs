@@ -9,7 +9,7 @@ use crate::config::{Across, Config};
 use crate::error::Error;
 use crate::patience::LossEntry;
 use crate::score::ScoreKind;
-use crate::selection::Selection;
+use crate::selection::{Selection, Stage};
 use crate::tensor::DType;
 
 /// The host numbers of one step.
@@ -47,7 +47,7 @@ impl Step {
 pub(super) fn work<'a>(s: &'a Selection, open: &Open) -> Work<'a> {
     let switch = open.switching.then_some(if open.carrying { Switch::Carry(&s.current.regions) } else { Switch::Reset });
     Work {
-        step: s.step + 1,
+        step: if s.stage == Stage::FullGradient { 0 } else { s.step + 1 },
         hyper: open.hyper,
         mask: s.config.mask,
         first: open.micro_batch == 0,
@@ -184,7 +184,10 @@ impl<B: Backend> Optimizer<B> {
         self.check_parameters(params, false)?;
         self.selection.drop_scores(&self.arrived);
         let w = work(&self.selection, &open);
-        let done = self.backend.finish(&mut self.arena, &w, params);
+        let done = match self.selection.stage {
+            Stage::Training => self.backend.finish(&mut self.arena, &w, params),
+            _ => self.backend.enter_scores(&mut self.arena, &w),
+        };
         self.poison_on_error("update", done)?;
         self.end(&open)
     }
@@ -234,7 +237,11 @@ impl<B: Backend> Optimizer<B> {
         self.selection.drop_scores(&self.arrived);
         let open = self.open("step")?;
         let w = work(&self.selection, &open);
-        let done = self.backend.whole(&mut self.arena, &w, grads, params);
+        let (b, a) = (&mut self.backend, &mut self.arena);
+        let done = match self.selection.stage {
+            Stage::Training => b.whole(a, &w, grads, params),
+            _ => b.deliver_all(a, &w, grads, &mut []).and_then(|()| b.enter_scores(a, &w)),
+        };
         self.poison_on_error("step", done)?;
         self.end(&open)
     }
@@ -244,7 +251,7 @@ impl<B: Backend> Optimizer<B> {
         let mut active = core::mem::take(&mut self.last.active);
         active.clear();
         active.extend(self.selection.next_set().counts());
-        self.last = LastStep { active, loss: open.loss, reason: open.reason, decision: None, switched: false };
+        self.last = LastStep { active, stage: self.selection.stage, loss: open.loss, reason: open.reason, ..LastStep::none() };
         let forced = self.selection.forced;
         let waiting = self.ask(open, forced);
         let waiting = self.poison_on_error("end a step", waiting)?;

@@ -1,9 +1,8 @@
-//! BlockLlm: the ranking (A4.1) and the first set (A3.4).
+//! BlockLlm: the ranking (A4.1), and the set that it gives.
 
 use crate::block::Blocks;
 use crate::config::Config;
 use crate::fill::{self, Sized};
-use crate::random::Stream;
 use alloc::vec::Vec;
 
 /// Units by key, largest first; equal keys by number, which is the order of their first blocks (A4.1).
@@ -21,11 +20,4 @@ pub fn set_of(blocks: &Blocks, config: &Config, budget: usize, ranked: &[u32]) -
     set.extend(fill::fill(config.fill, config.mask, units, room));
     set.sort_unstable();
     set
-}
-
-/// The random first set: it trains while probes fill the table, and is no decision (A3.4).
-pub fn first_set(blocks: &Blocks, config: &Config, budget: usize, stream: &mut Stream) -> Vec<Sized> {
-    let mut units: Vec<u32> = blocks.selectable_units().collect();
-    stream.shuffle(&mut units);
-    set_of(blocks, config, budget, &units)
 }

@@ -1,6 +1,6 @@
 //! From named leaves to the arena. All is checked before anything is written.
 
-use super::{config_text, host, name_hash, outcome, unit_name, word};
+use super::{config_text, host, name_hash, outcome, place_words, stage, unit_name, word};
 use crate::backend::{Arena, Backend, flag, norm};
 use crate::block::BlockId;
 use crate::error::Error;
@@ -9,11 +9,11 @@ use crate::mask::{self, MaskKind};
 use crate::moments::{ActiveSet, Region};
 use crate::optimizer::phase::Phase;
 use crate::optimizer::{LastStep, Optimizer, Result, device};
-use crate::policy::Policy;
+use crate::policy::{Memory, Policy};
 use crate::record::{FORMAT, Problem, Record, dtype_code};
 use crate::reference::HostBuffer;
 use crate::score::ROW;
-use crate::selection::Selection;
+use crate::selection::{Selection, Stage};
 use crate::tensor::{DType, View};
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
@@ -98,7 +98,7 @@ fn read(ours: &Selection, record: &Record) -> Checked<Restored> {
         table: vec![0.0; units * ROW],
         flags: exactly(record.u32s("flags")?, flag::LEN, "flags")?,
         norm: exactly(record.f64s("norm")?, norm::LEN, "norm")?,
-        last: outcome(&words[host::LAST..], Vec::new()),
+        last: outcome(&words[host::LAST..host::DRAWN], Vec::new()),
         selection,
     };
     let (mut current, mut pending) = (Vec::new(), Vec::new());
@@ -136,6 +136,18 @@ fn read_host(ours: &Selection, record: &Record) -> Checked<(Selection, Vec<u64>)
     let cursor = record.u8s("cursor")?;
     let unit = (0..s.blocks.units.len() as u32).find(|&u| unit_name(&s, u).as_bytes() == cursor.as_slice());
     s.cursor = unit.ok_or_else(|| ("cursor".to_string(), format!("no unit is named {}", String::from_utf8_lossy(&cursor))))?;
+    let name = |u: &u32| name_hash(&unit_name(&s, *u));
+    let units: Vec<(u64, u32)> = (0..s.blocks.units.len() as u32).map(|u| (name(&u), u)).collect();
+    let unit = |hash: u64| units.iter().find(|(h, _)| *h == hash).map(|(_, u)| *u);
+    let round: Option<Vec<u32>> = record.u64s("round")?.into_iter().map(unit).collect();
+    let round = round.ok_or_else(|| ("round".to_string(), "a unit that is not here".to_string()))?;
+    if (1..round.len()).any(|i| round[..i].contains(&round[i])) || words[host::DRAWN] > LARGEST {
+        return Err(("round".into(), "no round of a policy".to_string()));
+    }
+    s.memory = Memory { round, drawn: words[host::DRAWN] };
+    s.scanned = words[host::SCANNED].min(s.step);
+    let known = stage(words[host::STAGE]).filter(|other| *other == Stage::Training || s.config.policy.scores());
+    s.stage = known.ok_or_else(|| ("host".to_string(), "a stage that this policy does not have".to_string()))?;
     Ok((s, words))
 }
 
@@ -163,6 +175,8 @@ impl Restored {
         }
         for (what, theirs, ours) in [
             ("always active", words[word::ALWAYS_ACTIVE], u64::from(spec.always_active)),
+            ("layer", words[word::LAYER], place_words(spec)[0]),
+            ("category (hash)", words[word::CATEGORY], place_words(spec)[1]),
             ("lr scale (bits)", words[word::LR_SCALE], spec.scales.lr.to_bits()),
             ("weight decay scale (bits)", words[word::WEIGHT_DECAY_SCALE], spec.scales.weight_decay.to_bits()),
         ] {

@@ -1,6 +1,6 @@
 //! From the arena to named leaves.
 
-use super::{config_text, host, name_hash, outcome_words, unit_name, word};
+use super::{config_text, host, name_hash, outcome_words, place_words, stage_word, unit_name, word};
 use crate::backend::{Backend, flag, norm};
 use crate::block::BlockId;
 use crate::optimizer::{LastStep, Optimizer, Result, device};
@@ -66,13 +66,18 @@ impl<B: Backend> Saving<B> {
         words[host::FORCED] = u64::from(s.forced);
         words[host::PENDING] = u64::from(s.pending.is_some());
         words[host::BUDGET] = s.budget as u64;
-        words[host::LAST..].copy_from_slice(&outcome_words(&self.last));
+        words[host::LAST..host::DRAWN].copy_from_slice(&outcome_words(&self.last));
+        words[host::DRAWN] = s.memory.drawn;
+        words[host::STAGE] = stage_word(s.stage);
+        words[host::SCANNED] = s.scanned;
+        let round: Vec<u64> = s.memory.round.iter().map(|&u| name_hash(&unit_name(s, u))).collect();
         vec![
             Leaf::u64s("format", &[FORMAT]),
             Leaf::u8s("config", config_text(s).as_bytes()),
             Leaf::u64s("host", &words),
             Leaf::view("losses", View::F64(s.history.last())),
             Leaf::u8s("cursor", unit_name(s, s.cursor).as_bytes()),
+            Leaf::u64s("round", &round),
             Leaf::view("flags", self.pieces[6].1.view(0, flag::LEN)),
             Leaf::view("norm", self.pieces[7].1.view(0, norm::LEN)),
         ]
@@ -87,6 +92,7 @@ impl<B: Backend> Saving<B> {
         words[word::COLUMNS] = spec.shape[1] as u64;
         words[word::DTYPE] = dtype_code(spec.dtype);
         words[word::FROZEN] = u64::from(spec.frozen);
+        words[word::LAYER..].copy_from_slice(&place_words(spec));
         words[word::ALWAYS_ACTIVE] = u64::from(spec.always_active);
         words[word::LR_SCALE] = spec.scales.lr.to_bits();
         words[word::WEIGHT_DECAY_SCALE] = spec.scales.weight_decay.to_bits();

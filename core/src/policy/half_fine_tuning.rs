@@ -1,0 +1,57 @@
+//! HFT: half of each layer's units, category by category (arXiv 2404.18466).
+
+use crate::block::Blocks;
+use crate::random::Stream;
+use alloc::vec::Vec;
+
+/// Units of one layer and category, by number.
+struct Cell {
+    /// The layer's place among the layers, in order of first appearance.
+    layer: u64,
+    units: Vec<u32>,
+}
+
+/// Cells in order of first appearance; units without a layer are in none.
+fn cells(blocks: &Blocks, units: impl Iterator<Item = u32>) -> Vec<Cell> {
+    let (mut keys, mut layers, mut cells) = (Vec::new(), Vec::new(), Vec::<Cell>::new());
+    for unit in units {
+        let spec = blocks.spec(blocks.units[unit as usize].blocks[0]);
+        let Some(layer) = spec.layer else { continue };
+        let key = (layer, spec.category.as_deref());
+        let cell = keys.iter().position(|k| *k == key).unwrap_or_else(|| {
+            let ordinal = layers.iter().position(|l| *l == layer).unwrap_or_else(|| {
+                layers.push(layer);
+                layers.len() - 1
+            });
+            keys.push(key);
+            cells.push(Cell { layer: ordinal as u64, units: Vec::new() });
+            cells.len() - 1
+        });
+        cells[cell].units.push(unit);
+    }
+    cells
+}
+
+/// Of each cell of c units the first floor((c + (layer + draws) mod 2) / 2) of a shuffle: cells of odd size alternate
+/// between their smaller and their larger half (A4.6).
+pub fn next(blocks: &Blocks, drawn: &mut u64, stream: &mut Stream) -> Vec<u32> {
+    let mut out = Vec::new();
+    for mut cell in cells(blocks, blocks.selectable_units()) {
+        stream.shuffle(&mut cell.units);
+        let odd = ((cell.layer + *drawn) % 2) as usize;
+        out.extend(&cell.units[..(cell.units.len() + odd) / 2]);
+    }
+    *drawn += 1;
+    out
+}
+
+/// The most coordinates of a draw: the larger half of each cell, its largest units.
+pub fn maximum(blocks: &Blocks) -> usize {
+    let len = |u: &u32| blocks.units[*u as usize].blocks.iter().map(|&b| blocks.len(b)).sum::<usize>();
+    let units = (0..blocks.units.len() as u32).filter(|&u| !blocks.units[u as usize].always_active);
+    let most = |mut cell: Cell| {
+        cell.units.sort_by_key(|u| core::cmp::Reverse(len(u)));
+        cell.units.iter().take(cell.units.len().div_ceil(2)).map(len).sum::<usize>()
+    };
+    cells(blocks, units).into_iter().map(most).sum()
+}
