@@ -133,7 +133,7 @@ pub trait Backend {
 
     // --- one gradient ---
 
-    /// The packed gradient's run of the region: the active coordinates, in order, widened to the compute type, not
+    /// The packed gradient's run of the region ([`Region::gradient`]): the active coordinates, in order, widened to the compute type, not
     /// scaled (A6.2). Copied where `add` is false, with zeros in what a short tile leaves over of the k elements (A4.5);
     /// added to what is there where it is true. Reads the region's mask in `masks`, where it is masked.
     ///
@@ -183,7 +183,8 @@ pub trait Backend {
     ///   (`hyper.clip` over the norm where the norm is larger, else 1; A6.3);
     /// - where `w.switch` is set, [`flag::ZERO_MASKS`] plus the masked regions whose packed run is zero everywhere.
     ///
-    /// [`Seal::Block`] besides: [`flag::TRIPPED`] becomes 1 where skipped. [`Seal::Counters`] looks at no gradient:
+    /// [`Seal::Block`] besides: [`flag::TRIPPED`] becomes 1 where skipped; where skipped and `w.switch` is set, the step
+    /// count of each region is 0 and its powers are [`Powers::START`](crate::adam::Powers::START). [`Seal::Counters`] looks at no gradient:
     /// `SKIP` = `TRIPPED`, then `TRIPPED` = 0. [`Seal::Step`] and [`Seal::Counters`] count by `SKIP`: either `APPLIED`
     /// plus one and `STREAK` = 0, or `SKIPPED` and `STREAK` plus one, and `STREAK_ERRORS` plus one where the streak is now
     /// `w.guard_limit` or more.

@@ -14,8 +14,11 @@ pub struct Region {
     pub n: usize,
     /// Its active coordinates; 0 for a block that is moved without state.
     pub k: usize,
-    /// First of its k packed elements in `gradient`, `m` and `v`.
+    /// First of its k packed elements in `m`, `v` and `spare`.
     pub at: usize,
+    /// First of its k packed elements in `gradient`: the same as `at` where the whole set's gradients are packed; a step
+    /// that updates each block as its gradient arrives packs one at a time.
+    pub gradient_at: usize,
     /// First of its [`mask::words`]`(n)` words in `masks`, where it is masked.
     pub mask_at: usize,
     /// In the step that switches to this set: it starts with t = 0 and zero moments.
@@ -30,9 +33,14 @@ impl Region {
         self.k < self.n
     }
 
-    /// Its elements in the packed buffers.
+    /// Its elements in `m`, `v` and `spare`.
     pub fn packed(&self) -> Range<usize> {
         self.at..self.at + self.k
+    }
+
+    /// Its elements in `gradient`.
+    pub fn gradient(&self) -> Range<usize> {
+        self.gradient_at..self.gradient_at + self.k
     }
 
     /// Its words in `masks`; none where it is whole or has no state.
@@ -81,7 +89,7 @@ mod set {
             let (mut at, mut mask_at) = (0, 0);
             let mut pack = |&(block, k): &Sized| {
                 let spec = blocks.spec(block);
-                let region = Region { block, n: spec.len(), k, at, mask_at, fresh: true, scales: spec.scales };
+                let region = Region { block, n: spec.len(), k, at, gradient_at: at, mask_at, fresh: true, scales: spec.scales };
                 at += k;
                 mask_at = region.mask_words().end;
                 region

@@ -167,7 +167,7 @@ impl<T: HostTensors> Backend for Reference<T> {
         let mask = r.mask(u32::words(&a.masks));
         T::read(g, |view| {
             with_gradient!(a, view, |g, F| {
-                let packed = &mut F::words_mut(&mut a.gradient)[r.packed()];
+                let packed = &mut F::words_mut(&mut a.gradient)[r.gradient()];
                 if add { adam::gather_add(g, mask, packed) } else { adam::gather(g, mask, packed) }
             })
         })
@@ -190,6 +190,8 @@ impl<T: HostTensors> Backend for Reference<T> {
             u32::words_mut(&mut a.flags)[flag::SKIP] = u32::from(!passes);
             if passes {
                 advance(a, w);
+            } else if part == Seal::Block && w.switch.is_some() {
+                w.active.iter().for_each(|r| store(a, r.block, 0, Powers::START));
             }
             if part == Seal::Step {
                 clip(a, w, total);
@@ -261,7 +263,7 @@ impl<T: HostTensors> Backend for Reference<T> {
             with_parameter!(param, |p, F| {
                 let c = Coefficients::<F>::new(h, r.scales, &powers, clip);
                 let packed = Packed {
-                    g: &F::words(&a.gradient)[r.packed()],
+                    g: &F::words(&a.gradient)[r.gradient()],
                     m: &mut F::words_mut(&mut a.m)[r.packed()],
                     v: &mut F::words_mut(&mut a.v)[r.packed()],
                 };
@@ -306,8 +308,8 @@ fn inspect(a: &HostArena, w: &Work<'_>) -> (f64, bool, u32) {
     let (mut total, mut passes, mut zero_masks) = (0.0, true, 0);
     for r in w.active {
         let packed = match &a.gradient {
-            HostBuffer::F64(g) => adam::inspect(&g[r.packed()], w.hyper.inv_loss_scale),
-            g => adam::inspect(&f32::words(g)[r.packed()], w.hyper.inv_loss_scale),
+            HostBuffer::F64(g) => adam::inspect(&g[r.gradient()], w.hyper.inv_loss_scale),
+            g => adam::inspect(&f32::words(g)[r.gradient()], w.hyper.inv_loss_scale),
         };
         total += packed.sum;
         passes &= packed.passes;
@@ -342,11 +344,17 @@ fn count_step(a: &mut HostArena, guard_limit: u32) {
 /// t and the powers of beta go on.
 fn advance(a: &mut HostArena, w: &Work<'_>) {
     for r in w.active {
-        let block = r.block as usize;
-        let mut p = if r.fresh { Powers::START } else { powers(a, r.block) };
+        let (t, mut p) = match r.fresh {
+            true => (0, Powers::START),
+            false => (u32::words(&a.steps)[r.block as usize], powers(a, r.block)),
+        };
         p.advance(w.hyper.betas);
-        f64::words_mut(&mut a.powers)[4 * block..4 * block + 4].copy_from_slice(&[p.before[0], p.before[1], p.now[0], p.now[1]]);
-        let t = &mut u32::words_mut(&mut a.steps)[block];
-        *t = if r.fresh { 1 } else { *t + 1 };
+        store(a, r.block, t + 1, p);
     }
+}
+
+fn store(a: &mut HostArena, block: BlockId, t: u32, p: Powers) {
+    let block = block as usize;
+    f64::words_mut(&mut a.powers)[4 * block..4 * block + 4].copy_from_slice(&[p.before[0], p.before[1], p.now[0], p.now[1]]);
+    u32::words_mut(&mut a.steps)[block] = t;
 }

@@ -235,7 +235,16 @@ impl Selection {
                 if !spec.frozen && !spec.is_empty() && !self.chosen[block] {
                     let block = block as BlockId;
                     let idle = Some(plan.idle.len() as u32);
-                    plan.idle.push(Region { block, n: spec.len(), k: 0, at: 0, mask_at: 0, fresh: false, scales: spec.scales });
+                    plan.idle.push(Region {
+                        block,
+                        n: spec.len(),
+                        k: 0,
+                        at: 0,
+                        gradient_at: 0,
+                        mask_at: 0,
+                        fresh: false,
+                        scales: spec.scales,
+                    });
                     plan.wanted.push(Wanted { idle, with_parameter: true, ..Wanted::new(block) });
                 }
             }

@@ -20,7 +20,8 @@ pub enum Seal {
     /// The whole step: guard and clip over all active regions, counters, step counts.
     Step,
     /// One block of a step that updates each block as its gradient arrives (A6.5, immediate streaming): guard and step
-    /// count of the regions given, no clip, no counters but [`flag::TRIPPED`](super::flag::TRIPPED).
+    /// count of the regions given, no clip, no counters but [`flag::TRIPPED`](super::flag::TRIPPED). One that trips while
+    /// the step switches enters as new: its step count is 0 again.
     Block,
     /// The counters of such a step, from `TRIPPED`, which is cleared.
     Counters,

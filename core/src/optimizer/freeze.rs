@@ -67,7 +67,7 @@ impl<B: Backend> Optimizer<B> {
         self.backend.submit().map_err(&op)?;
         let set = self.selection.pending.as_mut().unwrap_or(&mut self.selection.current);
         let place = set.position(block).unwrap_or_else(|place| place);
-        set.regions.insert(place, Region { block, n, k: n, at, mask_at: 0, fresh: false, scales });
+        set.regions.insert(place, Region { block, n, k: n, at, gradient_at: at, mask_at: 0, fresh: false, scales });
         Ok(())
     }
 
