@@ -91,6 +91,9 @@ pub struct Config {
     pub clip: Option<f64>,
     /// Skipped steps in a row that are an error (A6.4). At least 1.
     pub guard_limit: u32,
+    /// Each block is updated as its gradient arrives, and no gradient but that one is alive (A6.5, immediate streaming). The
+    /// guard is then each block's own; a clip and windows of several micro-batches are refused.
+    pub immediate: bool,
 }
 
 impl Default for Config {
@@ -146,6 +149,7 @@ impl Config {
             weight_decay: 0.0,
             clip: None,
             guard_limit: 25,
+            immediate: false,
         }
     }
 
@@ -178,6 +182,8 @@ impl Config {
         check(not_negative(self.weight_decay), "weight_decay", &self.weight_decay, "finite and not negative")?;
         let clip = self.clip.unwrap_or(1.0);
         check(clip.is_finite() && clip > 0.0, "clip", &clip, "finite and positive")?;
+        let alone = "None where blocks are updated as their gradients arrive";
+        check(!(self.immediate && self.clip.is_some()), "clip", &clip, alone)?;
         check(self.guard_limit >= 1, "guard_limit", &self.guard_limit, "at least 1")?;
         if let Some(p) = self.probes_per_step {
             check(p >= 1, "probes_per_step", &p, "at least 1")?;

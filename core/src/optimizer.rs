@@ -9,6 +9,7 @@
 mod check;
 mod decision;
 mod freeze;
+mod immediate;
 mod micro_batch;
 mod phase;
 mod record;
@@ -67,6 +68,8 @@ pub struct Optimizer<B: Backend> {
     arrived: Vec<bool>,
     last: LastStep,
     report: Option<report::Requested<B::Ticket>>,
+    /// m and v of the new set, while a step that updates each block as its gradient arrives switches.
+    entering: Option<[B::Buffer; 2]>,
 }
 
 type Result<T, B> = core::result::Result<T, Error<<B as Backend>::Error>>;
@@ -88,7 +91,7 @@ impl<B: Backend> Optimizer<B> {
         let (blocks, units) = (selection.blocks.count(), selection.blocks.units.len());
         let mut alloc = |dtype, len| backend.alloc(dtype, len).map_err(device::<B>("allocate the arena"));
         let mut arena = Arena {
-            gradient: alloc(compute, capacity)?,
+            gradient: alloc(compute, selection.gradient_capacity(capacity))?,
             m: alloc(compute, capacity)?,
             v: alloc(compute, capacity)?,
             spare: alloc(compute, 0)?,
@@ -115,6 +118,7 @@ impl<B: Backend> Optimizer<B> {
             arrived: Vec::new(),
             last: LastStep::none(),
             report: None,
+            entering: None,
         };
         new.reset_arrivals();
         Ok(new)

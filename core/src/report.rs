@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 pub struct MemoryReport {
     /// m and v of the arena: n_s elements each, whatever is selected (A5.1).
     pub moments: usize,
-    /// Packed gradients of the active coordinates: n_s elements.
+    /// Packed gradients of the active coordinates: n_s elements; the largest block's where each is updated at once.
     pub packed_gradients: usize,
     /// Masks and prefix counts of the set that last updated.
     pub masks: usize,
@@ -21,7 +21,8 @@ pub struct MemoryReport {
     pub tables: usize,
     /// What the backend needs to build masks and to sum (A5.5): for its largest block, whatever is selected. 0 on the reference.
     pub scratch: usize,
-    /// What a switch holds for its one step beside all of the above: the new set's masks, and under `Carry` one moment.
+    /// What a switch holds for its one step beside all of the above: the new set's masks, and under `Carry` one moment (both,
+    /// where each block is updated at once).
     pub switch_peak: usize,
     /// Gradients that the next step asks for, by block.
     pub gradients: Vec<(BlockId, usize)>,

@@ -100,6 +100,8 @@ pub(crate) struct Selection {
     /// What the policy remembers.
     pub memory: Memory,
     pub stage: Stage,
+    /// Blocks of the current set that tripped in their first step, by number: they enter as new in the next (A6.5).
+    pub tripped: Vec<BlockId>,
     /// Steps of the scan that ended.
     pub scanned: u64,
     pub plan: Plan,
@@ -132,6 +134,7 @@ impl Selection {
             pending: None,
             memory: Memory::default(),
             stage: Stage::Training,
+            tripped: Vec::new(),
             scanned: 0,
             plan: Plan::default(),
             members: Vec::new(),
@@ -148,11 +151,27 @@ impl Selection {
             First::Scan if new.config.policy.scores() => new.stage = Stage::Scan,
             _ => {
                 let first = new.draw();
-                new.pending = Some(ActiveSet::new(&new.blocks, &first));
+                new.pending = Some(new.set(&first));
             }
         }
         new.refresh();
         Ok(new)
+    }
+
+    /// Lays out a set in the arena.
+    pub fn set(&self, counts: &[Sized]) -> ActiveSet {
+        let mut set = ActiveSet::new(&self.blocks, counts);
+        if self.config.immediate {
+            // One block's gradient at a time.
+            set.regions.iter_mut().for_each(|r| r.gradient_at = 0);
+        }
+        set
+    }
+
+    /// Coordinates of the packed gradients that are alive at once, when `capacity` may be active.
+    pub fn gradient_capacity(&self, capacity: usize) -> usize {
+        let largest = self.blocks.specs.iter().map(crate::block::BlockSpec::len).max().unwrap_or(0);
+        if self.config.immediate { capacity.min(largest) } else { capacity }
     }
 
     fn draw(&mut self) -> Vec<Sized> {
@@ -228,7 +247,7 @@ impl Selection {
         for (i, r) in self.next_set().regions.iter().enumerate() {
             let plain = Wanted { active: Some(i as u32), ..Wanted::new(r.block) };
             plan.early.push(plain);
-            plan.wanted.push(Wanted { with_parameter: sign && r.masked(), ..plain });
+            plan.wanted.push(Wanted { with_parameter: self.config.immediate || (sign && r.masked()), ..plain });
         }
         if sign {
             for (block, spec) in self.blocks.specs.iter().enumerate() {
@@ -370,7 +389,7 @@ impl Selection {
         self.history.clear();
         self.count_visits(&set);
         let keep = self.current.is_whole_and_equals(&set);
-        self.pending = (!keep).then(|| ActiveSet::new(&self.blocks, &set));
+        self.pending = (!keep).then(|| self.set(&set));
         self.refresh();
         if keep { Decision::Keep } else { Decision::Switch }
     }
@@ -415,6 +434,7 @@ impl Selection {
         if let Some(mut set) = self.pending.take() {
             set.regions.iter_mut().for_each(|r| r.fresh = false);
             self.current = set;
+            self.tripped.clear();
         }
     }
 
@@ -424,6 +444,7 @@ impl Selection {
         for set in [Some(&mut self.current), self.pending.as_mut()].into_iter().flatten() {
             set.regions.retain(|r| r.block != block);
         }
+        self.tripped.retain(|b| *b != block);
         self.refresh();
     }
 }

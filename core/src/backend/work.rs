@@ -74,7 +74,7 @@ pub struct Wanted {
     pub idle: Option<u32>,
     /// Its unit is probed: asked for the score alone, or beside it (A2.6).
     pub probe: bool,
-    /// Its gradient has a part that is not active and moves as it arrives: the parameter comes with it.
+    /// Its gradient moves it, or a part of it, as it arrives: the parameter comes with it.
     pub with_parameter: bool,
     /// Its gradient is scored on this step. Known once the last micro-batch has begun.
     pub score: bool,
@@ -132,7 +132,7 @@ impl<'a> Work<'a> {
     /// The region whose inactive coordinates move as the gradient arrives.
     pub fn moves(&self, w: &Wanted) -> Option<&'a Region> {
         let region = w.idle.map(|i| &self.idle[i as usize]).or_else(|| self.active(w));
-        region.filter(|_| w.with_parameter && self.last)
+        region.filter(|r| r.masked() && self.last && self.hyper.sign_scale.is_some())
     }
 
     /// The region whose mask is built from this gradient.

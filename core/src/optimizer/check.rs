@@ -47,6 +47,11 @@ impl<B: Backend> Optimizer<B> {
         if step.micro_batches == 0 {
             return Err(Error::Step { field: "micro_batches", value: 0.0, allowed: "at least 1" });
         }
+        if step.micro_batches > 1 && c.immediate {
+            let value = f64::from(step.micro_batches);
+            let allowed = "1 where blocks are updated as their gradients arrive";
+            return Err(Error::Step { field: "micro_batches", value, allowed });
+        }
         let inv = rounded(step.inv_loss_scale);
         if !(inv.is_finite() && inv > 0.0) {
             return Err(Error::Step { field: "inv_loss_scale", value: step.inv_loss_scale, allowed: "finite and positive" });
@@ -108,7 +113,7 @@ impl<B: Backend> Optimizer<B> {
         }
         let mut rest = params.iter();
         for w in &self.selection.plan.wanted {
-            if w.active.is_some() || (whole && w.with_parameter) {
+            if (w.active.is_some() && !self.selection.config.immediate) || (whole && w.with_parameter) {
                 let found = rest.by_ref().find(|(block, _)| *block >= w.block).filter(|(block, _)| *block == w.block);
                 let (_, p) = found.ok_or_else(|| Error::MissingParameter { block: self.block_name(w.block) })?;
                 self.check_parameter(w.block, p)?;

@@ -41,6 +41,9 @@ impl<B: Backend> Optimizer<B> {
             }
             self.last.switched = applied;
         }
+        if let Some((_, steps, switching)) = &waiting.entering {
+            self.last.switched = self.settle_entering(*switching, steps)?;
+        }
         self.phase = Phase::Idle;
         if !waiting.decides {
             self.selection.make_plan();
@@ -60,7 +63,7 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// The step was applied: the new set is the one that last updated, and what the old one needed is freed.
-    fn commit_switch(&mut self) -> Result<(), B> {
+    pub(super) fn commit_switch(&mut self) -> Result<(), B> {
         self.selection.switched();
         self.free_switch_buffers()
     }
@@ -105,6 +108,14 @@ fn poll_tickets<B: Backend>(backend: &mut B, waiting: &mut Waiting<B::Ticket>) -
             return Ok(false);
         }
         waiting.applied = Some(flags[flag::SKIP] == 0);
+    }
+    if let Some((ticket, steps, _)) = &mut waiting.entering
+        && !waiting.counted
+    {
+        if !backend.poll(ticket, ViewMut::U32(steps))? {
+            return Ok(false);
+        }
+        waiting.counted = true;
     }
     match &mut waiting.table {
         Some((ticket, table)) => backend.poll(ticket, ViewMut::F64(table)),

@@ -65,9 +65,10 @@ impl<B: Backend> Optimizer<B> {
         self.backend.write(&mut self.arena.steps, block as usize, View::U32(&[0])).map_err(&op)?;
         self.backend.write(&mut self.arena.powers, 4 * block as usize, View::F64(&[1.0; 4])).map_err(&op)?;
         self.backend.submit().map_err(&op)?;
+        let gradient_at = if self.selection.config.immediate { 0 } else { at };
         let set = self.selection.pending.as_mut().unwrap_or(&mut self.selection.current);
         let place = set.position(block).unwrap_or_else(|place| place);
-        set.regions.insert(place, Region { block, n, k: n, at, gradient_at: at, mask_at: 0, fresh: false, scales });
+        set.regions.insert(place, Region { block, n, k: n, at, gradient_at, mask_at: 0, fresh: false, scales });
         Ok(())
     }
 
@@ -77,7 +78,7 @@ impl<B: Backend> Optimizer<B> {
             return Ok(());
         }
         let (op, dtype) = (device::<B>("grow the arena"), self.selection.blocks.compute);
-        let gradient = self.backend.alloc(dtype, len).map_err(&op)?;
+        let gradient = self.backend.alloc(dtype, self.selection.gradient_capacity(len)).map_err(&op)?;
         let (mut m, mut v) = (self.backend.alloc(dtype, len).map_err(&op)?, self.backend.alloc(dtype, len).map_err(&op)?);
         self.backend.copy(&self.arena.m, &mut m, self.capacity).map_err(&op)?;
         self.backend.copy(&self.arena.v, &mut v, self.capacity).map_err(&op)?;

@@ -54,6 +54,9 @@ impl Open {
 pub(super) struct Waiting<T> {
     /// The flags of a step that would switch, and whether moments moved through `spare`.
     pub switch: Option<(T, bool)>,
+    /// The step counts, by block, of a step that updates each block at once and in which some may enter; and whether it
+    /// switches.
+    pub entering: Option<(T, Vec<u32>, bool)>,
     /// The step decides.
     pub decides: bool,
     /// The score table of a deciding step, where the policy scores.
@@ -61,16 +64,26 @@ pub(super) struct Waiting<T> {
     pub forced: bool,
     /// The switch is settled.
     pub applied: Option<bool>,
+    /// The step counts have come.
+    pub counted: bool,
 }
 
 impl<T> Waiting<T> {
     pub fn ask<B: Backend<Ticket = T>>(
         backend: &mut B, arena: &Arena<B::Buffer>, s: &Selection, open: &Open, forced: bool,
     ) -> core::result::Result<Option<Self>, B::Error> {
-        if !open.switching && open.reason.is_none() {
+        let enters = s.config.immediate && (open.switching || !s.tripped.is_empty());
+        if !open.switching && open.reason.is_none() && !enters {
             return Ok(None);
         }
-        let switch = match open.switching {
+        let entering = match enters {
+            true => {
+                let blocks = s.blocks.count();
+                Some((backend.read(&arena.steps, 0, blocks)?, vec![0; blocks], open.switching))
+            }
+            false => None,
+        };
+        let switch = match open.switching && !enters {
             true => Some((backend.read(&arena.flags, 0, flag::LEN)?, open.carrying)),
             false => None,
         };
@@ -80,6 +93,6 @@ impl<T> Waiting<T> {
             true => Some((backend.read(&arena.table, 0, words)?, vec![0.0; words])),
             false => None,
         };
-        Ok(Some(Self { switch, decides, table, forced, applied: None }))
+        Ok(Some(Self { switch, entering, decides, table, forced, applied: None, counted: false }))
     }
 }

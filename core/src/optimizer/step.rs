@@ -88,6 +88,9 @@ impl<B: Backend> Optimizer<B> {
         self.idle("begin")?;
         self.check_step(&step)?;
         let (switching, carrying) = self.prepare_switch()?;
+        if switching && self.selection.config.immediate {
+            self.prepare_entering()?;
+        }
         let mut open = Open {
             hyper: hyper(&self.selection.config, &step),
             loss: LossEntry::None,
@@ -114,7 +117,7 @@ impl<B: Backend> Optimizer<B> {
         let words = self.selection.next_set().mask_words();
         let op = device::<B>("allocate for a switch");
         let masks = self.backend.alloc(DType::U32, words).map_err(&op)?;
-        if carrying {
+        if carrying && !self.selection.config.immediate {
             self.arena.spare = self.backend.alloc(self.selection.blocks.compute, self.capacity).map_err(&op)?;
         }
         self.arena.old_masks = core::mem::replace(&mut self.arena.masks, masks);
@@ -152,8 +155,13 @@ impl<B: Backend> Optimizer<B> {
             None if wanted.with_parameter => return Err(Error::MissingParameter { block: self.block_name(block) }),
             _ => {}
         }
-        let w = work(&self.selection, &open);
-        let done = self.backend.deliver(&mut self.arena, &w, &wanted, g, p).and_then(|()| self.backend.submit());
+        let done = if self.selection.config.immediate {
+            self.update_at_once(&open, &wanted, g, p)
+        } else {
+            let w = work(&self.selection, &open);
+            self.backend.deliver(&mut self.arena, &w, &wanted, g, p)
+        };
+        let done = done.and_then(|()| self.backend.submit());
         self.poison_on_error("take a gradient", done)?;
         self.arrived[i] = true;
         Ok(())
@@ -163,9 +171,12 @@ impl<B: Backend> Optimizer<B> {
     /// that were made stay made.
     ///
     /// # Errors
-    /// [`Error::Order`] where no step is open; the backend's.
+    /// [`Error::Order`] where no step is open, or its blocks are updated as their gradients arrive and one was; the
+    /// backend's.
     pub fn abort(&mut self) -> Result<(), B> {
         let open = self.open("abort")?;
+        self.check_nothing_updated()?;
+        self.entering = None;
         self.selection.history.undo(open.loss);
         self.selection.forget_scores();
         self.phase = Phase::Idle;
@@ -185,6 +196,7 @@ impl<B: Backend> Optimizer<B> {
         self.selection.drop_scores(&self.arrived);
         let w = work(&self.selection, &open);
         let done = match self.selection.stage {
+            Stage::Training if self.selection.config.immediate => self.close_immediate(&open),
             Stage::Training => self.backend.finish(&mut self.arena, &w, params),
             _ => self.backend.enter_scores(&mut self.arena, &w),
         };
@@ -236,6 +248,11 @@ impl<B: Backend> Optimizer<B> {
         }
         self.selection.drop_scores(&self.arrived);
         let open = self.open("step")?;
+        if self.selection.config.immediate && self.selection.stage == Stage::Training {
+            let done = self.whole_at_once(&open, grads, params);
+            self.poison_on_error("step", done)?;
+            return self.end(&open);
+        }
         let w = work(&self.selection, &open);
         let (b, a) = (&mut self.backend, &mut self.arena);
         let done = match self.selection.stage {

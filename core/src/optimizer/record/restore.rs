@@ -6,7 +6,7 @@ use crate::block::BlockId;
 use crate::error::Error;
 use crate::fill::Sized;
 use crate::mask::{self, MaskKind};
-use crate::moments::{ActiveSet, Region};
+use crate::moments::Region;
 use crate::optimizer::phase::Phase;
 use crate::optimizer::{LastStep, Optimizer, Result, device};
 use crate::policy::{Memory, Policy};
@@ -56,6 +56,7 @@ impl<B: Backend> Optimizer<B> {
         let words = s.current.mask_words();
         let masks = self.backend.alloc(DType::U32, words).map_err(device::<B>("restore"))?;
         self.phase = Phase::Poisoned; // until all is written
+        self.entering = None;
         self.report = None;
         (self.arena.masks, self.mask_words) = (masks, [words, 0]);
         write(&mut self.backend, &mut self.arena, &restored).map_err(device::<B>("restore"))?;
@@ -105,11 +106,14 @@ fn read(ours: &Selection, record: &Record) -> Checked<Restored> {
     for (block, unit) in out.selection.blocks.unit_of_blocks().into_iter().enumerate() {
         out.read_block(record, block, unit, [&mut current, &mut pending])?;
     }
-    let mut set = ActiveSet::new(&out.selection.blocks, &current);
+    let mut set = out.selection.set(&current);
     set.regions.iter_mut().for_each(|r| r.fresh = false);
     out.runs = set.regions.iter().map(|r| read_run(&out.selection, record, r)).collect::<Checked<_>>()?;
     out.selection.current = set;
-    out.selection.pending = (words[host::PENDING] != 0).then(|| ActiveSet::new(&out.selection.blocks, &pending));
+    out.selection.pending = (words[host::PENDING] != 0).then(|| out.selection.set(&pending));
+    // Every block of a set that has updated has a step count, but for one that tripped in its first step (A6.5).
+    let tripped = current.iter().map(|c| c.0).filter(|b| out.steps[*b as usize] == 0);
+    out.selection.tripped = if out.selection.config.immediate { tripped.collect() } else { Vec::new() };
     Ok(out)
 }
 
