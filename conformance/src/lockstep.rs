@@ -252,6 +252,7 @@ impl State {
 /// How far one step may end from the reference's.
 struct Bounds<'a> {
     hyper: Hyper,
+    /// No active coordinate moved. Where each block is updated at once, others may have.
     skipped: bool,
     clip: f64,
     grads: &'a [Vec<Host>],
@@ -273,7 +274,7 @@ impl<'a> Bounds<'a> {
         };
         let widened = grads.iter().map(|micro| micro.iter().map(Host::doubles).collect()).collect();
         let before = before.iter().map(Host::doubles).collect();
-        Self { hyper, skipped: report.skipped, clip: report.clip, grads, before, widened }
+        Self { hyper, skipped: report.skipped && !c.immediate, clip: report.clip, grads, before, widened }
     }
 
     /// Of p, m and v, where the coordinate is active and the step was applied.

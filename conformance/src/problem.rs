@@ -60,7 +60,13 @@ pub fn problems(dtypes: &[DType]) -> Vec<Problem> {
             Config { score: ScoreKind::ProcessedNorm, fill: Fill::Uniform, policy: period(6), sparsity: 0.4, ..paper },
             1,
         ),
-        new("reset", Config { across: Across::Reset, inactive: Inactive::SignSgd(0.1), clip: Some(3.0), ..base }, 1),
+        new("reset", Config { across: Across::Reset, inactive: Inactive::SignSgd(0.1), clip: Some(3.0), ..base.clone() }, 1),
+        new("immediate", Config { immediate: true, fill: Fill::Uniform, sparsity: 0.4, ..base.clone() }, 1),
+        new(
+            "immediate, tiles, reset",
+            Config { mask: MaskKind::Tile(8), across: Across::Reset, immediate: true, ..base.clone() },
+            1,
+        ),
         new("full", Config { clip: Some(1.0), weight_decay: 0.01, ..Config::adamw() }, 2),
     ]
 }

@@ -95,6 +95,7 @@ pub fn config(c: &Value) -> Config {
         weight_decay: from_bits(&c["wd"]),
         clip: Some(&c["clip"]).filter(|v| !v.is_null()).map(from_bits),
         guard_limit: number(&c["guard_limit"]) as u32,
+        immediate: false,
     }
 }
 
