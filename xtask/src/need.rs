@@ -75,6 +75,13 @@ pub const CXX: Need = Need {
     install: &["sh", "-c", "apt-get update -q && apt-get install -qy --no-install-recommends g++"],
 };
 
+/// What the firmware runs on.
+pub const QEMU: Need = Need {
+    name: "qemu-system-arm",
+    shown: Shown::Succeeds(&["qemu-system-arm", "--version"]),
+    install: &["sh", "-c", "apt-get update -q && apt-get install -qy --no-install-recommends qemu-system-arm"],
+};
+
 /// What fetches the compiler that makes the PTX.
 pub const PIP: Need = Need {
     name: "pip",

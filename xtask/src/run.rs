@@ -23,7 +23,7 @@ pub fn commands(list: &[Invocation]) -> (Outcome, Vec<Ignored>) {
 fn one(invocation: &Invocation, ignored: &mut Vec<Ignored>) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let mut command = Command::new(program(&invocation.words[0]));
-    command.args(&invocation.words[1..]).current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(&invocation.words[1..]).current_dir(root.join(invocation.folder)).stdin(Stdio::null()).stdout(Stdio::piped());
     if let Some((variable, flag)) = invocation.flags {
         command.env(variable, with_flag(std::env::var(variable).ok(), flag));
     }
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_first_failure_ends_a_stage() {
-        let run = |words: &[&str]| Invocation { words: words.iter().map(|w| w.to_string()).collect(), flags: None, emulated: false };
+        let run = |words: &[&str]| Invocation { words: words.iter().map(|w| w.to_string()).collect(), flags: None, emulated: false, folder: "." };
         let (bad, absent, good) = (run(&["rustc", "--no-such-option"]), run(&["no-such-program"]), run(&["rustc", "--version"]));
         assert_eq!(commands(std::slice::from_ref(&good)).0, Outcome::Passed);
         for first in [bad, absent] {

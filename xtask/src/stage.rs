@@ -26,6 +26,8 @@ pub struct Invocation {
     pub flags: Option<(&'static str, &'static str)>,
     /// A stand-in for the CUDA driver is built first, and found before any other.
     pub emulated: bool,
+    /// Where it runs, below the root.
+    pub folder: &'static str,
 }
 
 /// The stages of a backend, by the name that `--backend` takes.
@@ -37,7 +39,7 @@ const FEATURES: [&str; 3] = ["alloc", "std", "safetensors"];
 impl Invocation {
     /// Words separated by blanks.
     fn new(line: &str, flags: Option<(&'static str, &'static str)>) -> Self {
-        Self { words: line.split_whitespace().map(str::to_string).collect(), flags, emulated: false }
+        Self { words: line.split_whitespace().map(str::to_string).collect(), flags, emulated: false, folder: "." }
     }
 }
 
@@ -58,6 +60,12 @@ impl Stage {
 
     fn runs(mut self, line: &str) -> Self {
         self.commands.push(Invocation::new(line, None));
+        self
+    }
+
+    /// Runs a command in a folder, whose own configuration of cargo then counts.
+    fn runs_in(mut self, folder: &'static str, line: &str) -> Self {
+        self.commands.push(Invocation { folder, ..Invocation::new(line, None) });
         self
     }
 
@@ -122,6 +130,14 @@ pub fn all(extended: bool) -> Vec<Stage> {
             .needs(need::PIP)
             .runs("cargo xtask ptx --check"),
         Stage::new("doctests", "the examples in the documentation").runs(&format!("{test} --doc")),
+        Stage::new("firmware", "a microcontroller learns, under an emulator")
+            .needs(need::RUSTFMT)
+            .needs(need::CLIPPY)
+            .needs(need::THUMB)
+            .needs(need::QEMU)
+            .runs_in("examples/firmware", "cargo fmt --check")
+            .runs_in("examples/firmware", "cargo clippy --release -- -D warnings")
+            .runs_in("examples/firmware", "cargo run --release"),
         Stage::new("release-tests", "all tests again, optimised").extended().runs(&format!("{test} --release")),
         Stage::new("oldest-rust", "the oldest Rust that is promised builds everything")
             .extended()
