@@ -4,8 +4,8 @@ use crate::golden::from_bits;
 use crate::host::Host;
 use crate::recipe::{Mode, chain, values};
 use blockllm::{
-    Across, BlockSpec, Config, DType, Decay, Fill, First, Inactive, MaskKind, Order, Policy, ProbeOrder, ScoreKind, Step,
-    Trigger, VisitBias,
+    Across, BlockSpec, Config, DType, Decay, Fill, First, Inactive, MaskKind, Missing, Order, Policy, ProbeOrder, ScoreKind,
+    Step, Trigger, VisitBias,
 };
 use serde_json::Value;
 
@@ -95,6 +95,7 @@ pub fn config(c: &Value) -> Config {
         weight_decay: from_bits(&c["wd"]),
         clip: Some(&c["clip"]).filter(|v| !v.is_null()).map(from_bits),
         guard_limit: number(&c["guard_limit"]) as u32,
+        missing: Missing::Error,
         immediate: false,
     }
 }

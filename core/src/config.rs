@@ -50,6 +50,18 @@ pub enum Inactive {
     SignSgd(f64),
 }
 
+/// What a wanted gradient that does not come counts as. One that is asked for its score alone may always be missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Missing {
+    /// An error that names the block.
+    #[default]
+    Error,
+    /// Zero, where it is an active block's (A6.2): in the sum of a window, and in the score. Always an error in the first
+    /// micro-batch of a mask. An idle block stays where it is, and its unit keeps the score it had.
+    Zero,
+}
+
 /// The configuration of an optimizer. `Default` is what measured best (README); [`Config::paper`] is the paper's way.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -91,6 +103,8 @@ pub struct Config {
     pub clip: Option<f64>,
     /// Skipped steps in a row that are an error (A6.4). At least 1.
     pub guard_limit: u32,
+    /// What a gradient that does not come counts as.
+    pub missing: Missing,
     /// Each block is updated as its gradient arrives, and no gradient but that one is alive (A6.5, immediate streaming). The
     /// guard is then each block's own; a clip and windows of several micro-batches are refused.
     pub immediate: bool,
@@ -149,6 +163,7 @@ impl Config {
             weight_decay: 0.0,
             clip: None,
             guard_limit: 25,
+            missing: Missing::Error,
             immediate: false,
         }
     }
@@ -184,6 +199,10 @@ impl Config {
         check(clip.is_finite() && clip > 0.0, "clip", &clip, "finite and positive")?;
         let alone = "None where blocks are updated as their gradients arrive";
         check(!(self.immediate && self.clip.is_some()), "clip", &clip, alone)?;
+        // A gradient that is not there has no kernel to process it, nor a moment at which it arrives.
+        let counts = self.missing == Missing::Zero && (self.immediate || self.score == ScoreKind::ProcessedNorm);
+        let alone = "Error beside the score ProcessedNorm, and where blocks are updated as their gradients arrive";
+        check(!counts, "missing", &"Zero", alone)?;
         check(self.guard_limit >= 1, "guard_limit", &self.guard_limit, "at least 1")?;
         if let Some(p) = self.probes_per_step {
             check(p >= 1, "probes_per_step", &p, "at least 1")?;

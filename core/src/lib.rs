@@ -92,7 +92,7 @@ pub use backend::{Backend, Wanted};
 #[cfg(feature = "alloc")]
 pub use block::{BlockId, BlockSpec};
 #[cfg(feature = "alloc")]
-pub use config::{Across, Config, First, Inactive};
+pub use config::{Across, Config, First, Inactive, Missing};
 #[cfg(feature = "alloc")]
 pub use error::{BackendError, Error, ErrorKind};
 #[cfg(feature = "alloc")]

@@ -95,7 +95,7 @@ impl<B: Backend> Optimizer<B> {
         for w in self.selection.wanted(self.is_last_micro_batch()) {
             match grads(w.block) {
                 Some(g) => drop(self.check_gradient(w.block, &g)?),
-                None if w.only_probed() => {}
+                None if self.may_miss(w) => {}
                 None => return Err(Error::MissingGradient { block: self.block_name(w.block) }),
             }
         }

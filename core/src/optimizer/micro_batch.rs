@@ -5,6 +5,7 @@ use super::step::work;
 use super::{Optimizer, Result};
 use crate::backend::{Backend, Wanted};
 use crate::block::BlockId;
+use crate::config::Missing;
 use crate::error::Error;
 use crate::patience::LossEntry;
 use crate::selection::Stage;
@@ -34,6 +35,7 @@ impl<B: Backend> Optimizer<B> {
             return Err(Error::Order { call: "next_micro_batch", need: "the window's last micro-batch is open: finish it" });
         }
         self.check_arrivals()?;
+        self.count_missing_as_zero(&open)?;
         open.micro_batch += 1;
         open.given = loss.or(open.given);
         self.begin_micro_batch(&mut open);
@@ -64,7 +66,39 @@ impl<B: Backend> Optimizer<B> {
         let w = work(&self.selection, &open);
         let done = self.backend.deliver_all(&mut self.arena, &w, &grads, &mut []).and_then(|()| self.backend.submit());
         self.poison_on_error("take gradients", done)?;
-        self.arrived.fill(true);
+        for (arrived, w) in self.arrived.iter_mut().zip(&self.selection.plan.early) {
+            *arrived = grads(w.block).is_some();
+        }
+        Ok(())
+    }
+
+    /// Whether the step goes on without this gradient.
+    pub(super) fn may_miss(&self, w: &Wanted) -> bool {
+        let is_first = !matches!(self.phase, Phase::Open(open) if open.micro_batch > 0);
+        let mask = w.active.is_some_and(|i| self.selection.next_set().regions[i as usize].masked());
+        let needs_mask = mask && is_first && self.selection.pending.is_some();
+        w.only_probed() || (self.selection.config.missing == Missing::Zero && !needs_mask)
+    }
+
+    /// What has not come of the present micro-batch's active blocks is zero: in the sum, and in the score.
+    pub(super) fn count_missing_as_zero(&mut self, open: &Open) -> Result<(), B> {
+        if self.selection.config.missing == Missing::Error {
+            return Ok(());
+        }
+        for i in 0..self.arrived.len() {
+            let wanted = self.selection.wanted(open.is_last())[i];
+            let Some(active) = wanted.active.filter(|_| !self.arrived[i]) else { continue };
+            let r = self.selection.next_set().regions[active as usize];
+            if open.micro_batch == 0 {
+                let done = self.backend.zero(&mut self.arena.gradient, r.gradient_at, r.k);
+                self.poison_on_error("count a gradient as zero", done)?;
+            }
+            if wanted.score {
+                let done = self.backend.zero(&mut self.arena.sums, wanted.block as usize, 1);
+                self.poison_on_error("count a gradient as zero", done)?;
+            }
+            self.arrived[i] = true;
+        }
         Ok(())
     }
 
@@ -79,7 +113,7 @@ impl<B: Backend> Optimizer<B> {
     }
 
     pub(super) fn check_arrivals(&self) -> Result<(), B> {
-        match self.missing().find(|w| !w.only_probed()) {
+        match self.missing().find(|w| !self.may_miss(w)) {
             Some(w) => Err(Error::MissingGradient { block: self.block_name(w.block) }),
             None => Ok(()),
         }

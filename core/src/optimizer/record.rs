@@ -148,7 +148,7 @@ fn config_text(s: &Selection) -> String {
     format!(
         "policy = {:?}\nsparsity = {:?}\npatience = {:?}\nseed = {:?}\nscore = {:?}\nprobe_order = {:?}\n\
          probes_per_step = {:?}\nfirst = {:?}\nvisit_bias = {:?}\nfill = {:?}\nmask = {:?}\nacross = {:?}\ninactive = {:?}\n\
-         decay = {:?}\nbetas = {:?}\neps = {:?}\nweight_decay = {:?}\nclip = {:?}\nguard_limit = {:?}\nimmediate = {:?}\nmoments = {}\n",
+         decay = {:?}\nbetas = {:?}\neps = {:?}\nweight_decay = {:?}\nclip = {:?}\nguard_limit = {:?}\nmissing = {:?}\nimmediate = {:?}\nmoments = {}\n",
         c.policy,
         c.sparsity,
         c.patience,
@@ -168,6 +168,7 @@ fn config_text(s: &Selection) -> String {
         c.weight_decay,
         c.clip,
         c.guard_limit,
+        c.missing,
         c.immediate,
         s.blocks.compute,
     )

@@ -193,6 +193,7 @@ impl<B: Backend> Optimizer<B> {
         let open = self.last_open("finish")?;
         self.check_arrivals()?;
         self.check_parameters(params, false)?;
+        self.count_missing_as_zero(&open)?;
         self.selection.drop_scores(&self.arrived);
         let w = work(&self.selection, &open);
         let done = match self.selection.stage {
@@ -246,8 +247,9 @@ impl<B: Backend> Optimizer<B> {
         for (arrived, w) in self.arrived.iter_mut().zip(&self.selection.plan.wanted) {
             *arrived = grads(w.block).is_some();
         }
-        self.selection.drop_scores(&self.arrived);
         let open = self.open("step")?;
+        self.count_missing_as_zero(&open)?;
+        self.selection.drop_scores(&self.arrived);
         if self.selection.config.immediate && self.selection.stage == Stage::Training {
             let done = self.whole_at_once(&open, grads, params);
             self.poison_on_error("step", done)?;
