@@ -67,6 +67,17 @@ pub fn problems(dtypes: &[DType]) -> Vec<Problem> {
             Config { mask: MaskKind::Tile(8), across: Across::Reset, immediate: true, ..base.clone() },
             1,
         ),
+        new(
+            "immediate, processed gradients",
+            Config {
+                score: ScoreKind::ProcessedNorm,
+                fill: Fill::Uniform,
+                immediate: true,
+                inactive: Inactive::Frozen,
+                ..base.clone()
+            },
+            1,
+        ),
         new("full", Config { clip: Some(1.0), weight_decay: 0.01, ..Config::adamw() }, 2),
     ]
 }

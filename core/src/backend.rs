@@ -15,6 +15,13 @@
 //!    the parameters.
 //! 3. [`Backend::submit`].
 //!
+//! A step that updates each block as its gradient arrives ([`Config::immediate`](crate::Config)) calls for each gradient
+//! `deliver`, then for an active block `seal` ([`Seal::Block`]), on a switch under `Carry` two `carry`, and `update`; at its
+//! end `seal` ([`Seal::Counters`]) and `enter_scores`. Its moments' buffers change places between these calls. A pass that
+//! only scores ([`Stage`](crate::Stage)) calls `deliver` or `deliver_all`, then `enter_scores` alone.
+//!
+//! A step may be dropped after any `deliver`, with no call that says so.
+//!
 //! Operations may run at the call or be recorded; recorded ones run in order, on the queue that the caller gave to the
 //! backend. Handles ([`Backend::Param`], [`Backend::Grad`], buffers) are borrowed for the call only: a backend that
 //! records keeps copies of its own handles, never of the elements. The caller frees or overwrites a gradient in queue
@@ -30,14 +37,17 @@
 //!
 //! **May be assumed** by every operation: lengths, types and offsets were checked; regions of one set are disjoint, in
 //! block order (not in the order of `at`), and inside the arena; every region but an idle one has k > 0; tensors have at
-//! least one element, and the compute type of the arena is that of the blocks (A7.1).
+//! least one element, and the compute type of the arena is that of the blocks (A7.1). Runs of `gradient` are disjoint where
+//! the whole set is packed ([`Region::gradient_at`]). `active`, `scored` and `wanted` may be empty: an empty set passes the
+//! guard, and is counted.
 //!
 //! **Numbers** of [`Hyper`] and [`Region`] are the caller's f64; a kernel rounds each once to the compute type, where
 //! A6.1 and A6.7 say ([`Coefficients`](crate::adam::Coefficients) does it).
 //!
 //! **What if it fails**: an error of any operation inside a step poisons the optimizer until a record is restored: the
 //! device may be half updated. An operation that fails says so at its call or, where it was recorded, at a later one or at
-//! `poll`; a lost device is an error and never reads as zeros. A panic is a bug of the backend.
+//! `poll`; a lost device is an error and never reads as zeros. After an error the engine submits once more, so that what was
+//! recorded runs before the caller puts the parameters right. A panic is a bug of the backend.
 
 mod arena;
 mod work;
@@ -62,7 +72,8 @@ use crate::tensor::{DType, Info, View, ViewMut};
 pub trait Backend {
     /// What its operations fail with.
     type Error: BackendError;
-    /// A typed run of device memory, owned. Dropping it frees it, in queue order.
+    /// A typed run of device memory, owned. Dropping it frees it, in queue order; the engine drops buffers and tickets
+    /// before the backend.
     type Buffer;
     /// A readback on its way. Dropping it abandons the readback.
     type Ticket;
@@ -81,7 +92,7 @@ pub trait Backend {
 
     // --- memory ---
 
-    /// Called once, before anything else, with the blocks as registered. A backend refuses here what its device cannot
+    /// Called once, before anything else, with the blocks as registered, frozen ones included: they may be thawed. A backend refuses here what its device cannot
     /// do, and allocates scratch for the largest block, so that no step has to.
     ///
     /// # Errors
@@ -96,23 +107,28 @@ pub trait Backend {
         0
     }
     /// A buffer of `len` zeros; the types are f32 or f64 (the compute type), u32, and f64 for tables. Called at
-    /// construction, before a step that switches, and with `len` 0 for a placeholder that is never read.
+    /// construction, before a step that switches, where the arena grows, by a restore, and after a switch with `len` 0 for
+    /// placeholders.
     ///
     /// # Errors
-    /// Out of memory. Called between steps only: everything is as before.
+    /// Out of memory. Called between steps only, and everything is as before; but where a placeholder cannot be had the
+    /// optimizer is poisoned.
     fn alloc(&mut self, dtype: DType, len: usize) -> Result<Self::Buffer, Self::Error>;
-    /// Zeros in `len` elements from `at` on. For a thawed block, and a missing gradient that counts as zero.
+    /// Zeros in `len` elements from `at` on. For a thawed block and, inside a step, in `gradient` and `sums` for a missing
+    /// gradient that counts as zero.
     ///
     /// # Errors
     /// The device's.
     fn zero(&mut self, buffer: &mut Self::Buffer, at: usize, len: usize) -> Result<(), Self::Error>;
-    /// The first `len` elements of one buffer into another of its type. For an arena that grows.
+    /// The first `len` elements of one buffer into another of its type. For an arena that grows. Here and in `write` and
+    /// `read` `len` may be 0, also on a buffer of 0.
     ///
     /// # Errors
     /// The device's.
     fn copy(&mut self, from: &Self::Buffer, to: &mut Self::Buffer, len: usize) -> Result<(), Self::Error>;
     /// Host elements of the buffer's type, from element `at` on, after all operations before this call and before all
-    /// after it. `from` may be freed when the call returns. For construction, restoring and thawing; not inside a step.
+    /// after it. `from` may be freed when the call returns. For construction, restoring, thawing, and what a set loses of which
+    /// every block tripped; not inside a step.
     ///
     /// # Errors
     /// The device's.
@@ -128,7 +144,8 @@ pub trait Backend {
     /// ticket is not polled again. Never waits. Tickets may be polled in any order.
     ///
     /// # Errors
-    /// The device's, also of recorded operations that failed. A lost device is an error, never zeros.
+    /// The device's, also of recorded operations that failed; the ticket may then be polled again. A lost device is an error,
+    /// never zeros.
     fn poll(&mut self, ticket: &mut Self::Ticket, to: ViewMut<'_>) -> Result<bool, Self::Error>;
 
     // --- one gradient ---
@@ -159,7 +176,8 @@ pub trait Backend {
         &mut self, a: &mut Arena<Self::Buffer>, block: BlockId, g: &Self::Grad<'_>, h: &Hyper, measure: Measure<'_>,
     ) -> Result<(), Self::Error>;
     /// The sign step of what is not active of the region (A6.7): all of an idle one (k = 0, no mask), of a masked one
-    /// what its mask leaves out. Adds the NaNs met to [`flag::NANS`]. Not stopped by `SKIP`. Called after `score`,
+    /// what its mask leaves out. Adds the NaNs to [`flag::NANS`]: of what the sign is taken of, after L2 decay has entered
+    /// (which it does not where it rounds to 0). Not stopped by `SKIP`. Called after `score`,
     /// `build_mask` and `gather` of the same gradient.
     ///
     /// # Errors
@@ -179,9 +197,10 @@ pub trait Backend {
     ///   [`Powers::START`](crate::adam::Powers::START) where it is `fresh`).
     ///
     /// [`Seal::Step`] besides:
-    /// - [`norm::NORM`] (the root of the blocks' trees added in index order, also where skipped) and [`norm::CLIP`]
-    ///   (`hyper.clip` over the norm where the norm is larger, else 1; A6.3);
-    /// - where `w.switch` is set, [`flag::ZERO_MASKS`] plus the masked regions whose packed run is zero everywhere.
+    /// - [`norm::NORM`] (the root of the blocks' trees added in index order) and [`norm::CLIP`] (`hyper.clip` over the norm
+    ///   where the norm is larger, which a NaN is not, else 1; A6.3), both also where skipped;
+    /// - where `w.switch` is set, [`flag::ZERO_MASKS`] plus the masked regions whose packed run, before it is scaled, is zero
+    ///   everywhere (in a window, the sum), also where skipped.
     ///
     /// [`Seal::Block`] besides: [`flag::TRIPPED`] becomes 1 where skipped; where skipped and `w.switch` is set, the step
     /// count of each region is 0 and its powers are [`Powers::START`](crate::adam::Powers::START). [`Seal::Counters`] looks at no gradient:
@@ -206,7 +225,8 @@ pub trait Backend {
     fn clear(&mut self, a: &mut Arena<Self::Buffer>, r: &Region) -> Result<(), Self::Error>;
     /// Unless skipped: one moment of the region into its run of `spare`: for a coordinate that is active in `old` and in
     /// `new` what it was (from `m` or `v` at the old region's run), else zero; all zeros without `old` (A5.4). `old`'s mask
-    /// lies in `old_masks`, `new`'s in `masks`. Old and new runs overlap in any way, so nothing may be moved in place.
+    /// lies in `old_masks`, `new`'s in `masks`. Old and new runs overlap in any way, so nothing may be moved in place; no
+    /// other element of `spare` is touched.
     /// On a step that switches under `Carry`.
     ///
     /// # Errors
@@ -251,7 +271,8 @@ pub trait Backend {
     }
 
     /// The same with every gradient of a micro-batch at hand. `grads` gives the same tensor for a block each time, and
-    /// nothing for a probe that did not come. `params` holds at least the parameters of the blocks that move, by block;
+    /// nothing for a probe that did not come, or for a block whose gradient counts as zero: its run and its sum are right
+    /// already. `params` holds at least the parameters of the blocks that move, by block;
     /// it may be empty before the last micro-batch.
     ///
     /// # Errors
@@ -273,7 +294,8 @@ pub trait Backend {
     /// Everything after the last gradient. `params` holds at least the parameters of the active regions, by block.
     ///
     /// Under `Carry` the moments move through `spare`: the first into it, which is then `m`; the second into what was
-    /// `m`. The engine swaps back where it reads that the step was skipped, and frees what is left in `spare`.
+    /// `m`. This happens skipped or not: the engine swaps back where it reads that the step was skipped, and frees what is
+    /// left in `spare`.
     ///
     /// # Errors
     /// As above.
@@ -327,7 +349,8 @@ pub trait Backend {
 
     /// All that was recorded is on its way. Called once after each streamed gradient, once after the gradients of a
     /// micro-batch that came together, and once at the end of a step, its readbacks included: a whole step is one
-    /// submission.
+    /// submission. Also after construction, thawing, restoring, and after what a report or a record asks for; it may find
+    /// nothing recorded.
     ///
     /// # Errors
     /// The device's.

@@ -118,6 +118,10 @@ pub use selection::{Decision, Reason, Stage};
 #[doc = include_str!("../docs/algorithm.md")]
 pub mod algorithm {}
 
+#[cfg(doc)]
+#[doc = include_str!("../docs/write_a_backend.md")]
+pub mod write_a_backend {}
+
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -1,4 +1,5 @@
-//! Masks: which coordinates of a block are active. One bit a coordinate, and a prefix count every 512 (A5.5).
+//! Masks: which coordinates of a block are active. One bit a coordinate, and a prefix count every 512 (A5.5). Counts are
+//! u32, so a block that is masked has fewer than 2^32 coordinates.
 
 use crate::element::{Element, Real};
 

@@ -56,7 +56,6 @@ impl LastStep {
 
 /// A BlockLLM optimizer over a backend.
 pub struct Optimizer<B: Backend> {
-    backend: B,
     arena: Arena<B::Buffer>,
     /// Elements that `m`, `v` and `gradient` hold each: n_s.
     capacity: usize,
@@ -70,6 +69,8 @@ pub struct Optimizer<B: Backend> {
     report: Option<report::Requested<B::Ticket>>,
     /// m and v of the new set, while a step that updates each block as its gradient arrives switches.
     entering: Option<[B::Buffer; 2]>,
+    /// Last, so that it outlives its buffers and tickets.
+    backend: B,
 }
 
 type Result<T, B> = core::result::Result<T, Error<<B as Backend>::Error>>;

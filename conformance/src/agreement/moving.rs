@@ -105,7 +105,7 @@ fn updated<H: Harness>(pair: &mut Pair<'_, H>, r: &Region, old: Option<&Region>,
         false => 0.0,
     };
     pair.update(r, old, &mut p, &h, &of);
-    let host = copy(&pair.host);
+    let host = pair.host.map(Clone::clone);
     pair.check(&|field, e| {
         let Some(i) = e.checked_sub(r.at).and_then(|j| coordinates.get(j)) else { return 0.0 };
         let [_, dm, dv] = allowed(&host, r, before[*i], e - r.at, &h, dtype);
@@ -115,24 +115,6 @@ fn updated<H: Harness>(pair: &mut Pair<'_, H>, r: &Region, old: Option<&Region>,
             _ => 0.0,
         }
     });
-}
-
-fn copy(a: &Arena<HostBuffer>) -> Arena<HostBuffer> {
-    let Arena { gradient, m, v, spare, masks, old_masks, sums, table, steps, powers, flags, norm } = a;
-    Arena {
-        gradient: gradient.clone(),
-        m: m.clone(),
-        v: v.clone(),
-        spare: spare.clone(),
-        masks: masks.clone(),
-        old_masks: old_masks.clone(),
-        sums: sums.clone(),
-        table: table.clone(),
-        steps: steps.clone(),
-        powers: powers.clone(),
-        flags: flags.clone(),
-        norm: norm.clone(),
-    }
 }
 
 /// A6.1 in every pair of types, masked and whole, both kinds of decay.

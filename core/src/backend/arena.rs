@@ -18,7 +18,7 @@ pub mod flag {
     pub const ZERO_MASKS: usize = 6;
     /// Steps applied.
     pub const APPLIED: usize = 7;
-    /// 1 where a block of the open step was skipped by itself ([`Seal::Block`](super::Seal)); 0 between steps.
+    /// 1 where a block of the open step was skipped by itself ([`Seal::Block`](crate::backend::Seal)); 0 between steps.
     pub const TRIPPED: usize = 8;
     /// Words in all.
     pub const LEN: usize = 9;
@@ -36,6 +36,9 @@ pub mod norm {
 
 /// Everything the engine keeps on the device. The engine lays it out and reads it for records; a backend keeps only
 /// scratch and its queue. Generic over the buffer and not over the backend, so that a wrapper can delegate.
+///
+/// `sums`, `table`, `powers` and `norm` are f64 also where the compute type is f32. A device without f64 keeps them as it
+/// likes: what was written is read back to the bit, and powers are exact (A6.1).
 ///
 /// The engine moves buffers between the fields (the moments of a switch, its masks); a backend that records operations
 /// takes the handles at the call.
@@ -66,4 +69,24 @@ pub struct Arena<T> {
     pub flags: T,
     /// f64 x [`norm::LEN`].
     pub norm: T,
+}
+
+impl<T> Arena<T> {
+    /// The same of each buffer: handles for what is recorded, say.
+    pub fn map<U>(&self, mut f: impl FnMut(&T) -> U) -> Arena<U> {
+        Arena {
+            gradient: f(&self.gradient),
+            m: f(&self.m),
+            v: f(&self.v),
+            spare: f(&self.spare),
+            masks: f(&self.masks),
+            old_masks: f(&self.old_masks),
+            sums: f(&self.sums),
+            table: f(&self.table),
+            steps: f(&self.steps),
+            powers: f(&self.powers),
+            flags: f(&self.flags),
+            norm: f(&self.norm),
+        }
+    }
 }

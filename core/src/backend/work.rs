@@ -95,7 +95,7 @@ impl Wanted {
 /// All that one micro-batch of a step does; a step without accumulation is one micro-batch, the first and the last.
 #[derive(Clone, Copy, Debug)]
 pub struct Work<'a> {
-    /// The step's number, from 1.
+    /// The step's number, from 1; 0 in a pass that only scores, before the first.
     pub step: u64,
     /// Its numbers.
     pub hyper: Hyper,
@@ -111,7 +111,7 @@ pub struct Work<'a> {
     pub active: &'a [Region],
     /// Blocks that move without state; their k is 0.
     pub idle: &'a [Region],
-    /// Units scored on this step.
+    /// Units scored on this step. Final in `finish` and `enter_scores`: a probe may not have come.
     pub scored: &'a [ScoredUnit],
     /// Their blocks.
     pub members: &'a [BlockId],

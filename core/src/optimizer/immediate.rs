@@ -35,6 +35,7 @@ impl<B: Backend> Optimizer<B> {
         // A block that tripped in the set's first step switches by itself.
         if !open.switching && s.tripped.binary_search(&wanted.block).is_ok() {
             w.switch = Some(Switch::Reset);
+            w.processed = w.processed.map(|_| Default::default()); // it has no moments
         }
         self.backend.deliver(&mut self.arena, &w, wanted, g, p.as_deref_mut())?;
         let (Some(region), Some(p)) = (w.active(wanted), p) else { return Ok(()) };

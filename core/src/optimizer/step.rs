@@ -155,6 +155,7 @@ impl<B: Backend> Optimizer<B> {
             None if wanted.with_parameter => return Err(Error::MissingParameter { block: self.block_name(block) }),
             _ => {}
         }
+        let p = p.filter(|_| wanted.with_parameter); // one that nothing moves was not checked
         let done = if self.selection.config.immediate {
             self.update_at_once(&open, &wanted, g, p)
         } else {
@@ -296,6 +297,8 @@ impl<B: Backend> Optimizer<B> {
     ) -> Result<R, B> {
         result.map_err(|error| {
             self.phase = Phase::Poisoned;
+            // What is recorded runs now or never: the caller puts the parameters right before a restore.
+            let _ = self.backend.submit();
             Error::Backend { operation, error }
         })
     }
