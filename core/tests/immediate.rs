@@ -205,3 +205,33 @@ fn what_needs_all_gradients_is_refused_a6_5() {
     assert!(matches!(error, Error::Order { call: "abort", .. }), "{error}");
     assert!(o.is_step_open());
 }
+
+#[test]
+fn a_tripped_block_is_scored_as_one_without_moments_a2_1() {
+    let config = Config {
+        score: ScoreKind::ProcessedNorm,
+        sparsity: 0.3,
+        fill: Fill::Uniform,
+        patience: 1,
+        inactive: Inactive::Frozen,
+        ..base()
+    };
+    let (mut o, mut p) = (optimizer(config), parameters());
+    // Its first steps trip, one of them a deciding one, which scores it.
+    let bad = active(&o)[0];
+    assert!(o.active().regions[0].masked());
+    for t in 0..3 {
+        let mut g = gradients(t + 1);
+        g[bad as usize][5] = f32::NAN;
+        stream(&mut o, &mut p, t, &g);
+        assert!(o.report().unwrap().skipped);
+    }
+    assert_eq!(o.report().unwrap().reason, Some(blockllm::Reason::Period));
+    let mut left = o.steps();
+    while o.report().unwrap().reason.is_none() || left == 3 {
+        stream(&mut o, &mut p, left, &gradients(left + 1));
+        left += 1;
+    }
+    let score = o.report().unwrap().scores[bad as usize].unwrap();
+    assert!(score.value.is_finite() && score.age == 0);
+}
