@@ -72,9 +72,18 @@ pub fn hyper(variant: u64) -> Hyper {
     }
 }
 
-/// A region of `k` of `n` coordinates somewhere inside the arena.
+/// A region of `k` of `n` coordinates somewhere inside the arena; its gradient is packed elsewhere than its moments.
 pub fn region(block: u32, n: usize, k: usize, at: usize, mask_at: usize) -> Region {
-    Region { block, n, k, at, gradient_at: at, mask_at, fresh: false, scales: Scales { lr: 1.5, weight_decay: 0.5 } }
+    Region {
+        block,
+        n,
+        k,
+        at,
+        gradient_at: at.saturating_sub(3),
+        mask_at,
+        fresh: false,
+        scales: Scales { lr: 1.5, weight_decay: 0.5 },
+    }
 }
 
 /// Counts of active coordinates worth trying among `n`.

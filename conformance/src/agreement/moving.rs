@@ -61,7 +61,7 @@ pub fn clear_and_carry<H: Harness>(h: &mut H) {
 fn prepare<H: Harness>(pair: &mut Pair<'_, H>, r: &Region, dtype: DType, seed: u64) -> Host {
     let f = compute(dtype);
     let squares = numbers(seed + 2, r.k, DType::F64).doubles().into_iter().map(|x| x * x);
-    pair.write(Field::Gradient, r.at, numbers(seed, r.k, f).view());
+    pair.write(Field::Gradient, r.gradient_at, numbers(seed, r.k, f).view());
     pair.write(Field::M, r.at, numbers(seed + 1, r.k, f).view());
     pair.write(Field::V, r.at, Host::from_doubles(squares, f).view());
     if r.masked() {
@@ -84,8 +84,9 @@ fn doubles(b: &HostBuffer) -> Vec<f64> {
 /// Bounds of p, m, v of the `j`-th active coordinate, which is coordinate `i`.
 fn allowed(a: &Arena<HostBuffer>, r: &Region, p: f64, j: usize, h: &Hyper, dtype: DType) -> [f64; 3] {
     let at = |b: &HostBuffer| doubles(b)[r.at + j];
+    let packed = doubles(&a.gradient)[r.gradient_at + j];
     let wd = if h.decay == Decay::L2 { h.weight_decay * r.scales.weight_decay } else { 0.0 };
-    let g = (at(&a.gradient) * h.inv_loss_scale * CLIP).abs() + (wd * p).abs();
+    let g = (packed * h.inv_loss_scale * CLIP).abs() + (wd * p).abs();
     let x = Coordinate { p, g, g_error: 0.0, m: at(&a.m), v: at(&a.v) };
     bounds::update(x, h, r.scales, &POWERS, dtype)
 }

@@ -9,10 +9,11 @@ use blockllm::backend::{ScoredUnit, Seal, Switch, Work, flag};
 use blockllm::moments::Region;
 use blockllm::{DType, MaskKind, View};
 
-/// Three regions, in block order and not in the order of their runs, with a hole between them.
+/// Three regions, in block order and not in the order of their runs, with a hole between them. Where their moments lie is
+/// of no matter here.
 fn regions() -> [Region; 3] {
-    let fresh = Region { fresh: true, ..region(2, 2100, 1700, 0, 0) };
-    [region(0, 40, 40, 2800, 0), region(1, 1000, 1000, 1750, 0), fresh]
+    let of = |block, n, k, gradient_at| Region { gradient_at, ..region(block, n, k, 11, 0) };
+    [of(0, 40, 40, 2800), of(1, 1000, 1000, 1750), Region { fresh: true, ..of(2, 2100, 1700, 0) }]
 }
 
 fn layout(dtype: DType) -> Layout {
