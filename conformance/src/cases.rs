@@ -58,14 +58,14 @@ pub fn sprinkle(x: &mut Host, seed: u64, wild: bool) {
     }
 }
 
-/// Numbers of a step; `variant` picks decay, loss scale and clip.
+/// Numbers of a step; `variant` picks decay (L2 with a weight decay of 0 too), loss scale and clip.
 pub fn hyper(variant: u64) -> Hyper {
     Hyper {
         lr: 3e-3,
         betas: [0.9, 0.999],
         eps: 1e-8,
-        weight_decay: [0.0, 0.1, 0.1][variant as usize % 3],
-        decay: if variant % 3 == 2 { Decay::L2 } else { Decay::Decoupled },
+        weight_decay: [0.0, 0.1, 0.1, 0.0][variant as usize % 4],
+        decay: if variant % 4 >= 2 { Decay::L2 } else { Decay::Decoupled },
         inv_loss_scale: [1.0, 0.1, 1.0 / 1024.0][(variant / 3) as usize % 3],
         clip: if variant % 2 == 1 { Some(0.7) } else { None },
         sign_scale: Some(0.25),

@@ -1,7 +1,7 @@
 //! What moves moments and parameters.
 
 use crate::bounds::{self, Coordinate};
-use crate::cases::{compute, counts, hyper, mask_words, modal, numbers, region, sprinkle, types};
+use crate::cases::{compute, counts, hyper, mask_words, modal, numbers, region, special, sprinkle, types};
 use crate::harness::Harness;
 use crate::host::Host;
 use crate::pair::{Field, Layout, Pair, nothing};
@@ -157,6 +157,21 @@ pub fn a_skipped_step_moves_nothing<H: Harness>(h: &mut H) {
     }
 }
 
+/// The counter of NaNs stays at its largest value.
+pub fn the_count_of_nans_saturates<H: Harness>(h: &mut H) {
+    let n = 5000;
+    let mut pair = Pair::new(h, &layout(DType::F32, n), "NaNs");
+    let (g, r) = (Host::F32(vec![f32::NAN; n]), region(1, n, 0, 0, 0));
+    let mut flags = [0; flag::LEN];
+    for start in [u32::MAX - 5001, u32::MAX - 4999, u32::MAX] {
+        flags[flag::NANS] = start;
+        pair.set_flags(&flags);
+        let mut p = numbers(1, n, DType::F32);
+        pair.state_free(&r, &g, &mut p, &hyper(0), &|_| 0.0);
+        pair.check(&nothing);
+    }
+}
+
 fn sign_stepped<H: Harness>(h: &mut H, wild: bool) {
     for (dtype, of_gradient) in types::<H>() {
         for n in [1, 2, 33, 513, 1025, 2501] {
@@ -173,6 +188,10 @@ fn sign_stepped<H: Harness>(h: &mut H, wild: bool) {
                 let (mut p, mut g) = (numbers(seed, n, dtype), modal(seed + 1, n, of_gradient, Mode::Normal));
                 if wild {
                     sprinkle(&mut g, seed, true);
+                }
+                if wild && n > 2 {
+                    // A parameter that is NaN is no NaN gradient, unless decay brings it in.
+                    p.inject(n / 3, special(dtype)[0]);
                 }
                 let (before, grads) = (p.doubles(), g.doubles());
                 let bound = |i: usize| bounds::state_free(before[i], grads[i], &h_, r.scales, dtype);
