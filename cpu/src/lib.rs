@@ -26,8 +26,9 @@
 //! the threads compute. NaNs are NaNs, but their bits are not specified.
 //!
 //! **Tensors** are any [`HostTensors`](blockllm::HostTensors) whose parameters are `Send`, gradients `Sync` and errors
-//! `Send`; callbacks for different tensors run at the same time and on the pool's threads, and while one runs its thread may
-//! take up another's. A tensor is reached once for each gradient, once for each update, and once more for a mask.
+//! `Send`. Callbacks for different tensors run at the same time, on the pool's threads or the caller's, and while one runs
+//! its thread may take up another's: what a callback for a parameter locks, no other tensor of the step may need. A gradient
+//! is reached once, and once more for a mask; a parameter once for each part of the step that moves it.
 //!
 //! **Memory** beside the arena is a histogram for each of the strips in which the mask of the largest block is built: 8 KiB
 //! for every grain of coordinates, at most 256 KiB. A step that neither decides nor switches allocates nothing.
@@ -38,9 +39,10 @@ mod backend;
 mod buffers;
 mod coefficients;
 mod compute;
+mod cpu;
 mod error;
 mod kernels;
 mod parallel;
 
-pub use backend::{Counts, Cpu};
+pub use cpu::{Counts, Cpu};
 pub use error::CpuError;
