@@ -77,7 +77,6 @@ fn larger<H: Harness>(h: &mut H) {
 }
 
 #[test]
-#[ignore = "takes 2 GB of memory and a minute"]
 fn a_block_larger_than_a_binding() {
     with::<OnWgpu<{ u64::MAX }, { u32::MAX }>>("a_block_larger_than_a_binding", larger);
 }

@@ -97,6 +97,7 @@ pub fn all(extended: bool) -> Vec<Stage> {
     // Backends have stages of their own, which say what is missing.
     let others = BACKENDS.iter().map(|(name, _)| format!("--exclude blockllm-{name} ")).collect::<String>();
     let of = |backend: &str| format!("cargo test --package blockllm-{backend} --no-fail-fast --lib --tests --examples");
+    let job = |backend: &str| format!("cargo test --package blockllm-train --test backends -- {backend}");
     let ignored = if extended { "-- --include-ignored" } else { "" };
     let oldest = concat!("rustup run ", env!("CARGO_PKG_RUST_VERSION"), " cargo check --workspace --all-features");
     let features =
@@ -116,16 +117,18 @@ pub fn all(extended: bool) -> Vec<Stage> {
             .denies("RUSTDOCFLAGS", "cargo doc --workspace --all-features --no-deps --keep-going"),
         Stage::new("tests", "all tests but those of the backends below")
             .runs(&format!("{test} {others} --lib --bins --tests --examples {ignored}")),
-        Stage::new("cpu", "the CPU backend against the reference").runs(&format!("{} {ignored}", of("cpu"))),
+        Stage::new("cpu", "the CPU backend against the reference").runs(&format!("{} {ignored}", of("cpu"))).runs(&job("cpu")),
         Stage::new("wgpu", "the wgpu backend against the reference, on whatever Vulkan driver is here")
             .needs(need::VULKAN)
-            .runs(&format!("{} {ignored}", of("wgpu"))),
+            .runs(&format!("{} {ignored}", of("wgpu")))
+            .runs(&job("wgpu")),
         Stage::new("wasm", "the wgpu backend builds for browsers")
             .needs(need::WASM)
             .runs("cargo check --package blockllm-wgpu --target wasm32-unknown-unknown --no-default-features --features webgpu"),
         Stage::new("cuda-emulated", "the CUDA backend against the reference; kernels and driver emulated on the CPU")
             .needs(need::CXX)
-            .runs_emulated(&format!("{} {ignored}", of("cuda"))),
+            .runs_emulated(&format!("{} {ignored}", of("cuda")))
+            .runs_emulated(&job("cuda")),
         Stage::new("ptx", "the PTX that ships is what the pinned compiler makes of the kernels")
             .needs(need::PIP)
             .runs("cargo xtask ptx --check"),
