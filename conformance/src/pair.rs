@@ -187,7 +187,7 @@ impl<'h, H: Harness> Pair<'h, H> {
         let specs: Vec<_> = layout.blocks.iter().enumerate().map(spec).collect();
         let blocks = Blocks::new(&specs).expect("legal blocks");
         let (mut device, mut reference) = (harness.backend(), Reference::default());
-        device.prepare(&blocks).expect("blocks that the backend supports");
+        device.prepare(&blocks, MaskKind::default()).expect("blocks that the backend supports");
         let arena_ = arena(&mut device, layout).unwrap_or_else(|e| panic!("alloc: {e}"));
         let host = arena(&mut reference, layout).expect("host memory");
         let mut new = Self { harness, device, arena: arena_, host, reference, case: case.into() };

@@ -92,13 +92,14 @@ pub trait Backend {
 
     // --- memory ---
 
-    /// Called once, before anything else, with the blocks as registered, frozen ones included: they may be thawed. A backend refuses here what its device cannot
-    /// do, and allocates scratch for the largest block, so that no step has to.
+    /// Called once, before anything else, with the blocks as registered, frozen ones included (they may be thawed), and how
+    /// their masks will be built. A backend refuses here what its device cannot do, and allocates scratch for the largest
+    /// block, so that no step has to.
     ///
     /// # Errors
     /// A compute or element type that the device does not have; out of memory. The optimizer is then not made.
-    fn prepare(&mut self, blocks: &Blocks) -> Result<(), Self::Error> {
-        let _ = blocks;
+    fn prepare(&mut self, blocks: &Blocks, mask: MaskKind) -> Result<(), Self::Error> {
+        let _ = (blocks, mask);
         Ok(())
     }
     /// Bytes of scratch that the backend holds on the device beside the arena, for

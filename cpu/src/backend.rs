@@ -64,7 +64,7 @@ where
         T::grad_info(g)
     }
 
-    fn prepare(&mut self, blocks: &Blocks) -> Result<(), Self::Error> {
+    fn prepare(&mut self, blocks: &Blocks, _: MaskKind) -> Result<(), Self::Error> {
         self.reserve(blocks.specs.iter().map(|s| s.len()).max().unwrap_or(0))
     }
 

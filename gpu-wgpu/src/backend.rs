@@ -123,9 +123,9 @@ impl Backend for Wgpu {
         g.info()
     }
 
-    fn prepare(&mut self, blocks: &Blocks) -> Result<(), Error> {
+    fn prepare(&mut self, blocks: &Blocks, mask: MaskKind) -> Result<(), Error> {
         check_blocks(blocks, &self.work.recorder.device.limits())?;
-        self.work.scratch = Some(Scratch::new(&mut self.work.recorder, blocks)?);
+        self.work.scratch = Some(Scratch::new(&mut self.work.recorder, blocks, mask)?);
         Ok(())
     }
 

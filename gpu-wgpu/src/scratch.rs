@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::recorder::Recorder;
 use blockllm::block::Blocks;
-use blockllm::mask;
+use blockllm::mask::{self, MaskKind};
 use wgpu::Buffer;
 
 /// Most partial sums of one reduction.
@@ -34,23 +34,27 @@ pub struct Scratch {
     pub coefficients: Buffer,
     /// Prefix counts of one block, before they are copied to its mask.
     pub prefix: Buffer,
-    /// Keys and bitmap of one block's tiles; made when tiles are first asked for.
+    /// Keys and bitmap of one block's tiles, where masks are of tiles.
     pub tiles: Option<[Buffer; 2]>,
 }
 
 impl Scratch {
     /// For these blocks.
-    pub fn new(recorder: &mut Recorder, blocks: &Blocks) -> Result<Self, Error> {
+    pub fn new(recorder: &mut Recorder, blocks: &Blocks, mask: MaskKind) -> Result<Self, Error> {
         let largest = blocks.specs.iter().map(blockllm::BlockSpec::len).max().unwrap_or(0);
         let mut words = |n: u64| recorder.storage("allocate scratch", 4 * n.max(1));
-        Ok(Self {
+        let mut new = Self {
             partials: words(PARTIAL * u64::from(PARTIALS))?,
             totals: words(4)?,
             selection: words(selection::LEN)?,
             coefficients: words(COEFFICIENTS * blocks.count() as u64)?,
             prefix: words(largest.div_ceil(mask::PREFIX) as u64)?,
             tiles: None,
-        })
+        };
+        if let MaskKind::Tile(tile) = mask {
+            new.tiles(recorder, largest.div_ceil(tile).max(1))?;
+        }
+        Ok(new)
     }
 
     /// Keys and bitmap of `tiles` tiles.

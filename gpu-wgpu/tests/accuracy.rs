@@ -82,7 +82,9 @@ impl Both {
         with::<OnDevice>("accuracy", |_| opened = OnDevice::open().ok());
         let mut harness = opened?;
         let (mut device, mut reference) = (harness.backend(), Reference::<Slices>::default());
-        device.prepare(&Blocks::new(&[BlockSpec::new("w", [1, n])]).expect("a block")).expect("f32");
+        device
+            .prepare(&Blocks::new(&[BlockSpec::new("w", [1, n])]).expect("a block"), blockllm::MaskKind::Coordinate)
+            .expect("f32");
         let (mut arena_, mut host) = (arena(&mut device, n), arena(&mut reference, n));
         let start = Powers::START;
         let powers = [start.before[0], start.before[1], start.now[0], start.now[1]];

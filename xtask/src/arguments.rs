@@ -16,6 +16,11 @@ pub enum Command {
     Test(Test),
     /// Measure what the main job must reach.
     Bounds,
+    /// Make the PTX that ships.
+    Ptx {
+        /// Only compare it with what is there.
+        check: bool,
+    },
 }
 
 /// How to run the checks.
@@ -47,7 +52,14 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
             None => Ok(Command::Bounds),
             Some(other) => Err(format!("bounds does not know {other}: it takes nothing")),
         },
-        Some(other) => Err(format!("no command is called {other}: setup, test, bounds or help")),
+        Some("ptx") => match (rest.next(), rest.next()) {
+            (None, _) => Ok(Command::Ptx { check: false }),
+            (Some("--check"), None) => Ok(Command::Ptx { check: true }),
+            (Some("--check"), Some(other)) | (Some(other), _) => {
+                Err(format!("ptx does not know {other}: it takes --check or nothing"))
+            }
+        },
+        Some(other) => Err(format!("no command is called {other}: setup, test, bounds, ptx or help")),
     }
 }
 
@@ -128,6 +140,9 @@ pub fn help() -> String {
   cargo xtask bounds
       Trains the main job with three seeds, with BlockLLM and with AdamW (about ten minutes), and says whether memory,
       coverage and loss are within their bounds.
+  cargo xtask ptx [--check]
+      Makes the PTX in gpu-cuda/ptx again, with a pinned compiler that is fetched from PyPI; with --check, fails where it
+      is not what is there.
   cargo xtask help
       Prints this.
 
@@ -157,6 +172,12 @@ mod tests {
     #[test]
     fn bounds_take_nothing() {
         assert_eq!(parsed("bounds"), Ok(Command::Bounds));
+    }
+
+    #[test]
+    fn ptx_is_made_or_checked() {
+        assert_eq!(parsed("ptx"), Ok(Command::Ptx { check: false }));
+        assert_eq!(parsed("ptx --check"), Ok(Command::Ptx { check: true }));
     }
 
     #[test]
@@ -190,6 +211,8 @@ mod tests {
             ("tset", "tset"),
             ("setup --all", "--all"),
             ("bounds 3", "3"),
+            ("ptx --chekc", "--chekc"),
+            ("ptx --check all", "all"),
             ("test --onyl clippy", "--onyl"),
             ("test --only", "''"),
             ("test --only clippy,", "''"),

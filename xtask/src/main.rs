@@ -1,8 +1,11 @@
-//! The project's own chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask bounds`. `cargo xtask help` says more.
+//! The project's own chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask bounds`, `cargo xtask ptx`. `cargo xtask help`
+//! says more.
 
 mod arguments;
 mod bounds;
+mod emulator;
 mod need;
+mod ptx;
 mod run;
 mod setup;
 mod stage;
@@ -20,6 +23,7 @@ fn main() -> ExitCode {
         Ok(Command::Setup { extended }) => setup::install(&stage::all(extended)),
         Ok(Command::Test(options)) => return test(&options),
         Ok(Command::Bounds) => return bounds(),
+        Ok(Command::Ptx { check }) => return ptx(check),
         Err(problem) => {
             eprintln!("xtask: {problem}");
             return ExitCode::from(2);
@@ -37,6 +41,26 @@ fn bounds() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn ptx(check: bool) -> ExitCode {
+    let missing = |why: &str| format!("the pinned compiler is not to be had: {}", why.lines().last().unwrap_or_default());
+    match ptx::make(check) {
+        Ok(ptx::Outcome::UpToDate) => println!("gpu-cuda/ptx is what the pinned compiler makes of gpu-cuda/kernels"),
+        // As a test that finds no device says it, so that the stage lists it.
+        Ok(ptx::Outcome::Missing(why)) if check => println!("SKIP ptx: {}", missing(&why)),
+        Ok(ptx::Outcome::Missing(why)) => return fail(&missing(&why)),
+        Ok(ptx::Outcome::Differs(names)) => {
+            return fail(&format!("gpu-cuda/ptx is not of these kernels: {}; run cargo xtask ptx", names.join(", ")));
+        }
+        Err(problem) => return fail(&problem),
+    }
+    ExitCode::SUCCESS
+}
+
+fn fail(problem: &str) -> ExitCode {
+    eprintln!("xtask: {problem}");
+    ExitCode::FAILURE
 }
 
 fn test(options: &Test) -> ExitCode {

@@ -94,7 +94,12 @@ mod tests {
 
     #[test]
     fn the_first_failure_ends_a_stage() {
-        let run = |words: &[&str]| Invocation { words: words.iter().map(|w| w.to_string()).collect(), flags: None, emulated: false, folder: "." };
+        let run = |words: &[&str]| Invocation {
+            words: words.iter().map(|w| w.to_string()).collect(),
+            flags: None,
+            emulated: false,
+            folder: ".",
+        };
         let (bad, absent, good) = (run(&["rustc", "--no-such-option"]), run(&["no-such-program"]), run(&["rustc", "--version"]));
         assert_eq!(commands(std::slice::from_ref(&good)).0, Outcome::Passed);
         for first in [bad, absent] {

@@ -89,7 +89,7 @@ impl Backend for Toy {
         Self::param_info(g)
     }
 
-    fn prepare(&mut self, blocks: &Blocks) -> Result<(), ToyError> {
+    fn prepare(&mut self, blocks: &Blocks, _: MaskKind) -> Result<(), ToyError> {
         match blocks.specs.iter().find(|s| s.dtype != DType::F32) {
             Some(s) => Err(ToyError::Unsupported { block: s.name.clone(), dtype: s.dtype }),
             None => Ok(()),

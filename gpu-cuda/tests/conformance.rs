@@ -1,0 +1,5 @@
+//! The suite.
+
+mod common;
+
+blockllm_conformance::agreement!(common::Device);
