@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(options.only, ["wgpu", "wasm", "cuda-emulated", "ptx"]);
         let all = stage::all(true);
         let known = |name: &&str| all.iter().any(|s| s.name == *name);
-        assert!(stage::BACKENDS.iter().all(|(_, stages)| stages.iter().all(|s| known(&s))));
+        assert!(stage::BACKENDS.iter().all(|(_, stages)| stages.iter().all(known)));
     }
 
     #[test]
