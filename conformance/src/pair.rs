@@ -10,7 +10,7 @@ use blockllm::block::Blocks;
 use blockllm::moments::Region;
 use blockllm::reference::HostBuffer;
 use blockllm::score::ROW;
-use blockllm::{Backend, BlockSpec, DType, MaskKind, Reference, View, ViewMut};
+use blockllm::{Backend, BlockSpec, Config, DType, MaskKind, Reference, View, ViewMut};
 
 /// A buffer of the arena.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -187,7 +187,7 @@ impl<'h, H: Harness> Pair<'h, H> {
         let specs: Vec<_> = layout.blocks.iter().enumerate().map(spec).collect();
         let blocks = Blocks::new(&specs).expect("legal blocks");
         let (mut device, mut reference) = (harness.backend(), Reference::default());
-        device.prepare(&blocks, MaskKind::default()).expect("blocks that the backend supports");
+        device.prepare(&blocks, &Config::default()).expect("blocks that the backend supports");
         let arena_ = arena(&mut device, layout).unwrap_or_else(|e| panic!("alloc: {e}"));
         let host = arena(&mut reference, layout).expect("host memory");
         let mut new = Self { harness, device, arena: arena_, host, reference, case: case.into() };

@@ -57,6 +57,7 @@ pub use work::{Measure, Moment, Parameter, ScoredUnit, Seal, Switch, Wanted, Wor
 
 use crate::adam::Hyper;
 use crate::block::{BlockId, Blocks};
+use crate::config::Config;
 use crate::error::BackendError;
 use crate::mask::MaskKind;
 use crate::moments::Region;
@@ -92,14 +93,14 @@ pub trait Backend {
 
     // --- memory ---
 
-    /// Called once, before anything else, with the blocks as registered, frozen ones included (they may be thawed), and how
-    /// their masks will be built. A backend refuses here what its device cannot do, and allocates scratch for the largest
-    /// block, so that no step has to.
+    /// Called once, before anything else, with the blocks as registered, frozen ones included (they may be thawed), and the
+    /// configuration. A backend refuses here what its device cannot do and what it does not know (choices may be added
+    /// later), and allocates scratch for the largest block, so that no step has to.
     ///
     /// # Errors
     /// A compute or element type that the device does not have; out of memory. The optimizer is then not made.
-    fn prepare(&mut self, blocks: &Blocks, mask: MaskKind) -> Result<(), Self::Error> {
-        let _ = (blocks, mask);
+    fn prepare(&mut self, blocks: &Blocks, config: &Config) -> Result<(), Self::Error> {
+        let _ = (blocks, config);
         Ok(())
     }
     /// Bytes of scratch that the backend holds on the device beside the arena, for

@@ -87,7 +87,7 @@ impl<B: Backend> Optimizer<B> {
     pub fn new(mut backend: B, blocks: &[BlockSpec], config: Config) -> Result<Self, B> {
         let blocks = Blocks::new(blocks).map_err(Error::host)?;
         let selection = Selection::new(blocks, config).map_err(Error::host)?;
-        backend.prepare(&selection.blocks, selection.config.mask).map_err(device::<B>("prepare the device"))?;
+        backend.prepare(&selection.blocks, &selection.config).map_err(device::<B>("prepare the device"))?;
         let (capacity, compute) = (selection.budget, selection.blocks.compute);
         let (blocks, units) = (selection.blocks.count(), selection.blocks.units.len());
         let mut alloc = |dtype, len| backend.alloc(dtype, len).map_err(device::<B>("allocate the arena"));

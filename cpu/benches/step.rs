@@ -13,6 +13,7 @@ use std::time::Instant;
 const BLOCKS: usize = 4;
 const ELEMENTS: usize = 1 << 20;
 const STEPS: usize = 21;
+const EACH_STEP: Policy = Policy::BlockLlm(Trigger::Period(1));
 
 fn tensors(seed: u32, scale: f32) -> Vec<Vec<f32>> {
     let number = |i: u32| ((i.wrapping_mul(0x9E37_79B9) ^ seed) >> 8) as f32 / (1 << 23) as f32 - 1.0;
@@ -28,14 +29,16 @@ where
     let (mut p, g) = (tensors(1, 0.1), tensors(2, 1e-3));
     let mut o = Optimizer::new(backend, &specs, config.clone()).unwrap_or_else(|e| panic!("{e}"));
     let mut params: Vec<_> = (0..).zip(p.iter_mut().map(|p| ViewMut::F32(p))).collect();
-    let mut times = vec![];
+    let (mut times, mut switches) = (vec![], 0);
     for _ in 0..STEPS {
         let start = Instant::now();
         let step = o.step(Step::new(1e-3).loss(1.0), |b| Some(View::F32(&g[b as usize])), &mut params);
         let _ = step.unwrap_or_else(|e| panic!("{e}"));
         times.push(start.elapsed().as_secs_f64() * 1e3);
         o.wait().unwrap_or_else(|e| panic!("{e}"));
+        switches += usize::from(o.is_switch_pending());
     }
+    assert_eq!(switches, if config.policy == EACH_STEP { STEPS } else { 0 }, "what the run is for");
     times.sort_by(f64::total_cmp);
     times[STEPS / 2]
 }

@@ -15,7 +15,7 @@ use blockllm::block::Blocks;
 use blockllm::moments::Region;
 use blockllm::reference::HostBuffer;
 use blockllm::score::ROW;
-use blockllm::{Backend, BlockId, DType, HostTensors, Info, MaskKind, View, ViewMut};
+use blockllm::{Backend, BlockId, Config, DType, HostTensors, Info, MaskKind, View, ViewMut};
 
 fn skipped(a: &HostArena) -> bool {
     words(&a.flags)[flag::SKIP] != 0
@@ -64,7 +64,7 @@ where
         T::grad_info(g)
     }
 
-    fn prepare(&mut self, blocks: &Blocks, _: MaskKind) -> Result<(), Self::Error> {
+    fn prepare(&mut self, blocks: &Blocks, _: &Config) -> Result<(), Self::Error> {
         self.reserve(blocks.specs.iter().map(|s| s.len()).max().unwrap_or(0))
     }
 

@@ -19,7 +19,7 @@ use blockllm::adam::Hyper;
 use blockllm::backend::{Arena, Measure, Moment, Parameter, Seal, Work};
 use blockllm::block::{BlockId, Blocks};
 use blockllm::moments::Region;
-use blockllm::{Backend, DType, Info, MaskKind, View, ViewMut};
+use blockllm::{Backend, Config, DType, Info, MaskKind, View, ViewMut};
 use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl Backend for Cuda {
         g.info()
     }
 
-    fn prepare(&mut self, blocks: &Blocks, _: MaskKind) -> Result<(), Error> {
+    fn prepare(&mut self, blocks: &Blocks, _: &Config) -> Result<(), Error> {
         self.has_queued = true;
         self.scratch.prepare(blocks)
     }

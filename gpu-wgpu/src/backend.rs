@@ -12,7 +12,7 @@ use blockllm::adam::Hyper;
 use blockllm::backend::{Arena, Measure, Moment, Parameter, Seal, Work as Step};
 use blockllm::block::{BlockId, Blocks};
 use blockllm::moments::Region;
-use blockllm::{Backend, DType, Info, MaskKind, View, ViewMut};
+use blockllm::{Backend, Config, DType, Info, MaskKind, View, ViewMut};
 use wgpu::{Device, Limits, Queue};
 
 /// Most coordinates of a block: indices and strides of the shaders are of 32 bits.
@@ -123,9 +123,9 @@ impl Backend for Wgpu {
         g.info()
     }
 
-    fn prepare(&mut self, blocks: &Blocks, mask: MaskKind) -> Result<(), Error> {
+    fn prepare(&mut self, blocks: &Blocks, config: &Config) -> Result<(), Error> {
         check_blocks(blocks, &self.work.recorder.device.limits())?;
-        self.work.scratch = Some(Scratch::new(&mut self.work.recorder, blocks, mask)?);
+        self.work.scratch = Some(Scratch::new(&mut self.work.recorder, blocks, config.mask)?);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use blockllm::block::Blocks;
 use blockllm::moments::Region;
 use blockllm::reference::HostBuffer;
 use blockllm::score::ROW;
-use blockllm::{Backend, BlockSpec, DType, MaskKind, Reference, Slices, View};
+use blockllm::{Backend, BlockSpec, Config, DType, MaskKind, Reference, Slices, View};
 use blockllm_conformance::cases::numbers;
 use blockllm_conformance::harness::{Harness, with};
 use blockllm_conformance::host::Host;
@@ -82,9 +82,7 @@ impl Both {
         with::<OnDevice>("accuracy", |_| opened = OnDevice::open().ok());
         let mut harness = opened?;
         let (mut device, mut reference) = (harness.backend(), Reference::<Slices>::default());
-        device
-            .prepare(&Blocks::new(&[BlockSpec::new("w", [1, n])]).expect("a block"), blockllm::MaskKind::Coordinate)
-            .expect("f32");
+        device.prepare(&Blocks::new(&[BlockSpec::new("w", [1, n])]).expect("a block"), &Config::default()).expect("f32");
         let (mut arena_, mut host) = (arena(&mut device, n), arena(&mut reference, n));
         let start = Powers::START;
         let powers = [start.before[0], start.before[1], start.now[0], start.now[1]];

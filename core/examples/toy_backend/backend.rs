@@ -11,7 +11,7 @@ use blockllm::mask::{self, MaskKind};
 use blockllm::moments::{self, Region};
 use blockllm::reference::HostBuffer;
 use blockllm::score::ROW;
-use blockllm::{BlockId, DType, Info, View, ViewMut, state_free};
+use blockllm::{BlockId, Config, DType, Info, View, ViewMut, state_free};
 
 /// A backend on the toy device.
 pub struct Toy {
@@ -89,7 +89,7 @@ impl Backend for Toy {
         Self::param_info(g)
     }
 
-    fn prepare(&mut self, blocks: &Blocks, _: MaskKind) -> Result<(), ToyError> {
+    fn prepare(&mut self, blocks: &Blocks, _: &Config) -> Result<(), ToyError> {
         match blocks.specs.iter().find(|s| s.dtype != DType::F32) {
             Some(s) => Err(ToyError::Unsupported { block: s.name.clone(), dtype: s.dtype }),
             None => Ok(()),
