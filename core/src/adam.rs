@@ -85,18 +85,28 @@ impl Powers {
 /// What the update of one block multiplies with, rounded once to the compute type.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Coefficients<F> {
-    inv_loss_scale: F,
-    clip: F,
-    lr_over_c1: F,
-    l2: Option<F>,
-    shrink: Option<F>,
-    one_minus_beta1: F,
-    beta2: F,
-    one_minus_beta2: F,
-    c2: F,
-    eps: F,
+    /// On every gradient.
+    pub inv_loss_scale: F,
+    /// On every gradient (A6.3).
+    pub clip: F,
+    /// lr / c1\[t\], a division in the compute type.
+    pub lr_over_c1: F,
+    /// wd, where it enters the gradient and is not 0.
+    pub l2: Option<F>,
+    /// f(1 - lr*wd), where decay shrinks the parameter.
+    pub shrink: Option<F>,
+    /// f(1 - beta1).
+    pub one_minus_beta1: F,
+    /// f(beta2).
+    pub beta2: F,
+    /// f(1 - beta2).
+    pub one_minus_beta2: F,
+    /// f(sqrt(1 - beta2^t)).
+    pub c2: F,
+    /// f(eps).
+    pub eps: F,
     /// f(1-beta1^t), f(1-beta2^t) of t before its increment: the moments of a coordinate that enters (A5.4).
-    entering: [F; 2],
+    pub entering: [F; 2],
 }
 
 impl<F: Real> Coefficients<F> {
@@ -120,12 +130,12 @@ impl<F: Real> Coefficients<F> {
     }
 
     /// The moments after gradient g.
-    fn moments(&self, m: F, v: F, g: F) -> (F, F) {
+    pub fn moments(&self, m: F, v: F, g: F) -> (F, F) {
         (m + self.one_minus_beta1 * (g - m), self.beta2 * v + (self.one_minus_beta2 * g) * g)
     }
 
     /// One coordinate: parameter, packed gradient, moments (`None`: it enters a block with t > 0). Returns p, m, v.
-    fn step(&self, mut p: F, g: F, moments: Option<(F, F)>) -> (F, F, F) {
+    pub fn step(&self, mut p: F, g: F, moments: Option<(F, F)>) -> (F, F, F) {
         let mut g = (g * self.inv_loss_scale) * self.clip;
         if let Some(wd) = self.l2 {
             g = g + wd * p;

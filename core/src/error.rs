@@ -14,6 +14,8 @@ pub enum ErrorKind {
     DeviceLost,
     /// A kernel could not be launched.
     Launch,
+    /// The device or the backend does not have what was asked for: a type, a choice of the configuration.
+    Unsupported,
     /// The caller's tensor could not be reached.
     Tensor,
     /// Anything else.

@@ -185,6 +185,9 @@ impl ViewMut<'_> {
 
 /// A framework's tensors in memory that the host can reach, ONE at a time.
 ///
+/// A backend with threads may be inside the callbacks of several tensors at once, nested in one another or on threads of its
+/// own: what a parameter's callback locks for itself alone, no other tensor of the step may need.
+///
 /// The types are associated with a marker of the adapter's own rather than implemented on the tensor: the orphan rule
 /// lets no adapter implement a trait of ours for a framework's type.
 ///

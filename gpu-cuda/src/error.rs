@@ -93,7 +93,7 @@ impl BackendError for Error {
                 known => known,
             },
             Self::OtherContext { .. } => ErrorKind::Tensor,
-            Self::NoKernel { .. } => ErrorKind::Launch,
+            Self::NoKernel { .. } => ErrorKind::Unsupported,
             Self::NoDriver => ErrorKind::Other,
         }
     }

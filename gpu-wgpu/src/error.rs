@@ -65,7 +65,8 @@ impl BackendError for Error {
             Self::OutOfMemory { .. } => ErrorKind::OutOfMemory,
             Self::Launch { .. } => ErrorKind::Launch,
             Self::DeviceLost { .. } => ErrorKind::DeviceLost,
-            Self::NoDevice { .. } | Self::Unsupported { .. } => ErrorKind::Other,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::NoDevice { .. } => ErrorKind::Other,
         }
     }
 }

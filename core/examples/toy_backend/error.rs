@@ -23,7 +23,7 @@ impl fmt::Display for ToyError {
 impl BackendError for ToyError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unsupported { .. } => ErrorKind::Other,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::OutOfMemory(_) => ErrorKind::OutOfMemory,
         }
     }
