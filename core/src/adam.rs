@@ -89,6 +89,8 @@ pub struct Coefficients<F> {
     pub inv_loss_scale: F,
     /// On every gradient (A6.3).
     pub clip: F,
+    /// f(1 - beta1^t).
+    pub c1: F,
     /// lr / c1\[t\], a division in the compute type.
     pub lr_over_c1: F,
     /// wd, where it enters the gradient and is not 0.
@@ -117,6 +119,7 @@ impl<F: Real> Coefficients<F> {
         Self {
             inv_loss_scale: f(h.inv_loss_scale),
             clip: f(clip),
+            c1: f(1.0 - powers.now[0]),
             lr_over_c1: f(lr) / f(1.0 - powers.now[0]),
             l2: (h.decay == Decay::L2 && f(wd) != F::zero()).then(|| f(wd)),
             shrink: (h.decay == Decay::Decoupled).then(|| f(1.0 - lr * wd)),
@@ -129,6 +132,12 @@ impl<F: Real> Coefficients<F> {
         }
     }
 
+    /// The packed gradient of a coordinate whose parameter is `p`, as it enters the line of m.
+    pub fn gradient(&self, g: F, p: F) -> F {
+        let g = (g * self.inv_loss_scale) * self.clip;
+        self.l2.map_or(g, |wd| g + wd * p)
+    }
+
     /// The moments after gradient g.
     pub fn moments(&self, m: F, v: F, g: F) -> (F, F) {
         (m + self.one_minus_beta1 * (g - m), self.beta2 * v + (self.one_minus_beta2 * g) * g)
@@ -136,10 +145,7 @@ impl<F: Real> Coefficients<F> {
 
     /// One coordinate: parameter, packed gradient, moments (`None`: it enters a block with t > 0). Returns p, m, v.
     pub fn step(&self, mut p: F, g: F, moments: Option<(F, F)>) -> (F, F, F) {
-        let mut g = (g * self.inv_loss_scale) * self.clip;
-        if let Some(wd) = self.l2 {
-            g = g + wd * p;
-        }
+        let g = self.gradient(g, p);
         if let Some(shrink) = self.shrink {
             p = p * shrink;
         }
@@ -226,13 +232,12 @@ pub fn score_processed<E: Element<F>, F: Real>(g: &[E], h: &Hyper, present: Opti
         powers
     });
     let c = Coefficients::<F>::new(h, Scales::default(), &powers, 1.0);
-    let c1 = F::round_from(1.0 - powers.now[0]);
     let element = |(i, x): (usize, &E)| {
         let g = x.widen() * c.inv_loss_scale;
         let (numerator, denominator) = match present.filter(|(mask, _, _)| mask.contains(i)) {
             Some((mask, [m, v], _)) => {
                 let (m, v) = c.moments(m[mask.rank(i)], v[mask.rank(i)], g);
-                (m / c1, v.sqrt() / c.c2 + c.eps)
+                (m / c.c1, v.sqrt() / c.c2 + c.eps)
             }
             None => (g, g.abs() + c.eps),
         };

@@ -37,7 +37,6 @@
 mod active;
 mod backend;
 mod buffers;
-mod coefficients;
 mod compute;
 mod cpu;
 mod error;

@@ -2,10 +2,9 @@
 
 use super::score::leaf;
 use crate::active::Active;
-use crate::coefficients::Coefficients;
 use crate::compute::{Compute, Stored, with_gradient};
 use crate::parallel::{LEAF, tree};
-use blockllm::adam::{Hyper, Powers, Scales};
+use blockllm::adam::{Coefficients, Hyper, Powers, Scales};
 use blockllm::{DType, View};
 use std::ops::Range;
 

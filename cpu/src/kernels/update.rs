@@ -11,10 +11,9 @@
 //! Parameters are widened and packed 512 at a time, so that the equations run on plain slices whatever mask and type.
 
 use crate::active::Active;
-use crate::coefficients::Coefficients;
 use crate::compute::{Compute, Stored, with_parameter};
 use crate::parallel::{Divide, run};
-use blockllm::adam::{Hyper, Powers, Scales};
+use blockllm::adam::{Coefficients, Hyper, Powers, Scales};
 use blockllm::mask::PREFIX;
 use blockllm::{View, ViewMut};
 
