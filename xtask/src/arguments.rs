@@ -34,6 +34,15 @@ pub struct Test {
     pub only: Vec<String>,
 }
 
+impl Test {
+    /// The stages of these backends, with what they need.
+    fn backends(&mut self, names: &str) -> Result<(), String> {
+        self.only.extend(backends(names)?);
+        self.setup = true;
+        Ok(())
+    }
+}
+
 /// Reads the arguments after the program's name.
 ///
 /// # Errors
@@ -81,10 +90,10 @@ fn test<'a>(mut rest: impl Iterator<Item = &'a str>) -> Result<Test, String> {
             "--setup" => options.setup = true,
             "--extended" => options.extended = true,
             "--only" => options.only.extend(stages(rest.next().unwrap_or_default())?),
-            "--backend" => options.only.extend(backends(rest.next().unwrap_or_default())?),
+            "--backend" => options.backends(rest.next().unwrap_or_default())?,
             other => match (other.strip_prefix("--only="), other.strip_prefix("--backend=")) {
                 (Some(names), _) => options.only.extend(stages(names)?),
-                (_, Some(names)) => options.only.extend(backends(names)?),
+                (_, Some(names)) => options.backends(names)?,
                 _ => {
                     let takes = "--setup, --extended, --only STAGE[,STAGE] and --backend NAME[,NAME]";
                     return Err(format!("test does not know {other}: it takes {takes}"));
@@ -136,7 +145,7 @@ pub fn help() -> String {
                   is listed as SKIP
       --extended  also what takes long: tests that are marked #[ignore], and the stages marked below
       --only      these stages alone
-      --backend   the stages of these backends alone: cpu, wgpu, cuda
+      --backend   the stages of these backends alone (cpu, wgpu, cuda), and installs what they need
   cargo xtask bounds
       Trains the main job with three seeds, with BlockLLM and with AdamW (about ten minutes), and says whether memory,
       coverage and loss are within their bounds.
@@ -192,6 +201,7 @@ mod tests {
     fn a_backend_stands_for_its_stages() {
         let Ok(Command::Test(options)) = parsed("test --backend wgpu --backend=cuda") else { panic!("no test") };
         assert_eq!(options.only, ["wgpu", "wasm", "cuda-emulated", "ptx"]);
+        assert!(options.setup, "it sets up what they need");
         let all = stage::all(true);
         let known = |name: &&str| all.iter().any(|s| s.name == *name);
         assert!(stage::BACKENDS.iter().all(|(_, stages)| stages.iter().all(known)));
