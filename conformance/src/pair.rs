@@ -206,7 +206,6 @@ impl<'h, H: Harness> Pair<'h, H> {
 
     /// Writes elements on both sides.
     pub fn write(&mut self, field: Field, at: usize, x: View<'_>) {
-        field.of_mut(&mut self.host);
         self.reference.write(field.of_mut(&mut self.host), at, x).expect("host memory");
         let done = self.device.write(field.of_mut(&mut self.arena), at, x);
         self.ok("write", done);

@@ -4,7 +4,7 @@ use crate::drive::Drive;
 use crate::harness::{Agreement, Harness};
 use crate::lockstep::Lockstep;
 use crate::problem::{Problem, STEPS, problems};
-use blockllm::{Config, DType, Policy};
+use blockllm::{DType, Policy};
 
 /// What a run came to; so that it cannot go by without what it is for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,5 +71,4 @@ pub fn wider_types<H: Harness>(h: &mut H) {
     if H::supports(DType::F64) {
         runs(h, &[DType::F64], Drive::Streaming);
     }
-    assert_eq!(Config::adamw().policy, Policy::Full);
 }
