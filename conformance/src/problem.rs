@@ -44,7 +44,8 @@ pub fn problems(dtypes: &[DType]) -> Vec<Problem> {
         micro_batches,
     };
     let period = |k| Policy::BlockLlm(Trigger::Period(k));
-    let (base, paper) = (Config { policy: period(5), ..Config::default() }, Config::paper());
+    let base = Config { policy: period(5), ..Config::default() };
+    let paper = Config { fill: Fill::LastMasked, visit_bias: VisitBias::Ratio, ..Config::published_code() };
     vec![
         new("default", Config { clip: Some(2.0), ..base.clone() }, 1),
         new("paper", Config { sparsity: 0.5, clip: Some(0.5), weight_decay: 0.1, ..paper.clone() }, 1),

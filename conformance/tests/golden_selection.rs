@@ -46,8 +46,8 @@ fn golden_selection_traces() {
             decisions += 1;
             let total = visits.iter().sum();
             let scores: Vec<f64> = event["unit_scores"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
-            let mut ranked: Vec<u32> = (0..units.len() as u32).filter(|&u| !pinned.contains(&units[u as usize][0])).collect();
-            block_llm::rank(&mut ranked, |u| bias.key(scores[u as usize], visits[u as usize], selections, total));
+            let selectable = (0..units.len() as u32).filter(|&u| !pinned.contains(&units[u as usize][0]));
+            let ranked = block_llm::rank(selectable, |u| bias.key(scores[u as usize], visits[u as usize], selections, total));
             let size = |&b: &usize| -> Sized { (b as u32, sizes[b]) };
             let mut active: Vec<Sized> = pinned.iter().map(size).collect();
             active.extend(fill(kind, MaskKind::Coordinate, ranked.iter().map(|&u| units[u as usize].iter().map(size)), room));

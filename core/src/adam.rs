@@ -17,6 +17,7 @@ use num_traits::Float;
 
 /// How weight decay enters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Decay {
     /// Added to the gradient: Adam with L2 regularisation.

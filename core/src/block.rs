@@ -3,12 +3,14 @@
 use crate::adam::Scales;
 use crate::error::Error;
 use crate::tensor::DType;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
-/// A block's number: its place in the list that the optimizer was built from.
+/// A block's number: its place in the list that the optimizer was built from, blocks added later at its end. Never used
+/// again for another.
 pub type BlockId = u32;
 
 /// One parameter tensor, as the caller registers it.
@@ -16,6 +18,10 @@ pub type BlockId = u32;
 pub struct BlockSpec {
     /// Its name; records are matched by it.
     pub name: String,
+    /// Other names of the same tensor (a tied head, say): it is one block, counted, updated and saved once (A1.3). No other
+    /// block bears one of them. Its gradient is the sum over all uses, as automatic differentiation gives it; a second
+    /// gradient in one step is an error.
+    pub tied: Vec<String>,
     /// Rows and columns; their product is the number of coordinates. A vector has one row.
     pub shape: [usize; 2],
     /// Element type of the parameter.
@@ -39,6 +45,7 @@ impl BlockSpec {
     pub fn new(name: impl Into<String>, shape: [usize; 2]) -> Self {
         Self {
             name: name.into(),
+            tied: Vec::new(),
             shape,
             dtype: DType::F32,
             group: None,
@@ -53,6 +60,22 @@ impl BlockSpec {
     /// With another element type.
     pub fn dtype(self, dtype: DType) -> Self {
         Self { dtype, ..self }
+    }
+
+    /// With another name of the same tensor.
+    pub fn tied(mut self, name: impl Into<String>) -> Self {
+        self.tied.push(name.into());
+        self
+    }
+
+    /// Its names, the one it was made with first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        core::iter::once(self.name.as_str()).chain(self.tied.iter().map(String::as_str))
+    }
+
+    /// The first of its names in alphabetical order: what a record calls it, whichever of them it was registered with.
+    pub fn record_name(&self) -> &str {
+        self.names().min().unwrap_or(&self.name)
     }
 
     /// In a group.
@@ -103,12 +126,16 @@ pub struct Unit {
 /// The registered blocks and the units they form.
 #[derive(Clone, Debug)]
 pub struct Blocks {
-    /// As registered; `frozen` is kept up to date.
+    /// As registered; `frozen` is kept up to date. One that was removed is frozen and has no coordinates.
     pub specs: Vec<BlockSpec>,
-    /// Numbered by their first non-empty block (A1.4).
+    /// Numbered by their first non-empty block (A1.4). One whose blocks were all removed has none.
     pub units: Vec<Unit>,
     /// The compute type of all of them.
     pub compute: DType,
+    removed: BTreeSet<BlockId>,
+    /// By block, its place in the order that sums and units go by ("index order"): its number, but where a record was
+    /// restored that had been saved with another order.
+    rank: Vec<u32>,
 }
 
 impl Blocks {
@@ -117,51 +144,141 @@ impl Blocks {
     /// # Errors
     /// Duplicate names, mixed compute types, an always-active member of a group, nothing trainable.
     pub fn new(specs: &[BlockSpec]) -> Result<Self, Error<Infallible>> {
-        let (mut names, mut groups, mut coordinates) = (BTreeMap::new(), BTreeMap::new(), 0usize);
-        let (mut units, mut compute) = (Vec::<Unit>::new(), None);
-        for (id, spec) in specs.iter().enumerate() {
+        let compute = specs.iter().find_map(|s| s.dtype.compute()).unwrap_or(DType::F32);
+        let none = Self { specs: Vec::new(), units: Vec::new(), compute, removed: BTreeSet::new(), rank: Vec::new() };
+        let blocks = none.with(specs)?;
+        if blocks.trainable_units().next().is_none() {
+            return Err(Error::NothingToTrain);
+        }
+        Ok(blocks)
+    }
+
+    /// These blocks and more of them. A new member of a group that is there joins its unit; other units come after those
+    /// that are there.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(&self, more: &[BlockSpec]) -> Result<Self, Error<Infallible>> {
+        let mut all = self.clone();
+        let mut names: BTreeSet<&str> = self.live().flat_map(|(_, s)| s.names()).collect();
+        let mut coordinates: usize = self.specs.iter().map(BlockSpec::len).sum();
+        let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+        for (at, unit) in self.units.iter().enumerate() {
+            if let Some(group) = unit.blocks.first().and_then(|b| self.spec(*b).group.as_deref()) {
+                groups.insert(group, at);
+            }
+        }
+        for spec in more {
             let block = || spec.name.clone();
-            if names.insert(spec.name.as_str(), id).is_some() {
-                return Err(Error::DuplicateName { block: block() });
+            for name in spec.names() {
+                if !names.insert(name) {
+                    return Err(Error::DuplicateName { block: name.into() });
+                }
             }
             for (field, scale) in [("lr scale", spec.scales.lr), ("weight decay scale", spec.scales.weight_decay)] {
                 if !(scale.is_finite() && scale >= 0.0) {
-                    let value = alloc::format!("{scale} of block {}", spec.name);
+                    let value = format!("{scale} of block {}", spec.name);
                     return Err(Error::Config { field, value, allowed: "finite and not negative" });
                 }
             }
             let sum = spec.shape[0].checked_mul(spec.shape[1]).and_then(|n| coordinates.checked_add(n));
             coordinates = sum.filter(|n| n.checked_mul(8).is_some()).ok_or_else(|| Error::Config {
                 field: "shape",
-                value: alloc::format!("{:?} of block {}", spec.shape, spec.name),
+                value: format!("{:?} of block {}", spec.shape, spec.name),
                 allowed: "such that all blocks together can be addressed",
             })?;
             let own = spec.dtype.compute().ok_or_else(|| Error::Config {
                 field: "dtype",
-                value: alloc::format!("{} of block {}", spec.dtype, spec.name),
+                value: format!("{} of block {}", spec.dtype, spec.name),
                 allowed: "a float",
             })?;
-            if own != *compute.get_or_insert(own) {
-                return Err(Error::MixedComputeTypes { block: block(), dtype: spec.dtype, compute: compute.unwrap_or(own) });
+            if own != self.compute {
+                return Err(Error::MixedComputeTypes { block: block(), dtype: spec.dtype, compute: self.compute });
             }
             if let (true, Some(group)) = (spec.always_active, &spec.group) {
                 return Err(Error::AlwaysActiveInGroup { block: block(), group: group.clone() });
             }
+            let id = all.specs.len() as BlockId;
+            all.specs.push(spec.clone());
+            all.rank.push(id);
             if spec.is_empty() {
                 continue;
             }
-            let next = units.len();
+            let next = all.units.len();
             let unit = spec.group.as_deref().map_or(next, |g| *groups.entry(g).or_insert(next));
             if unit == next {
-                units.push(Unit { blocks: Vec::new(), always_active: spec.always_active });
+                all.units.push(Unit { blocks: Vec::new(), always_active: spec.always_active });
             }
-            units[unit].blocks.push(id as BlockId);
+            all.units[unit].blocks.push(id);
         }
-        let blocks = Self { specs: specs.to_vec(), units, compute: compute.unwrap_or(DType::F32) };
-        if blocks.trainable_units().next().is_none() {
-            return Err(Error::NothingToTrain);
+        Ok(all)
+    }
+
+    /// The same without a block. Its number stays unused.
+    pub(crate) fn without(&self, block: BlockId) -> Self {
+        let mut rest = self.clone();
+        let name = self.spec(block).name.clone();
+        rest.specs[block as usize] = BlockSpec { dtype: self.spec(block).dtype, ..BlockSpec::new(name, [0, 0]).frozen() };
+        rest.units.iter_mut().for_each(|u| u.blocks.retain(|b| *b != block));
+        rest.removed.insert(block);
+        rest
+    }
+
+    /// A block was removed.
+    pub fn is_removed(&self, block: BlockId) -> bool {
+        self.removed.contains(&block)
+    }
+
+    /// Blocks that were not removed, by number.
+    pub fn live(&self) -> impl Iterator<Item = (BlockId, &BlockSpec)> {
+        (0..).zip(&self.specs).filter(|(b, _)| !self.is_removed(*b))
+    }
+
+    /// A block's place in the order that sums and units go by.
+    pub fn rank(&self, block: BlockId) -> u32 {
+        self.rank[block as usize]
+    }
+
+    /// Sums over blocks do not go by their numbers.
+    pub(crate) fn is_reordered(&self) -> bool {
+        (0..).zip(&self.rank).any(|(b, r)| *r != b)
+    }
+
+    /// Takes the order of another run: by block its place there, by unit its number there. Units come in that order, their
+    /// blocks too; those whose blocks were all removed come last.
+    pub(crate) fn reorder(&mut self, places: &[Option<u64>], numbers: &[Option<u64>]) {
+        let mut blocks: Vec<BlockId> = (0..self.specs.len() as BlockId).collect();
+        blocks.sort_by_key(|b| (places[*b as usize].unwrap_or(u64::MAX), *b));
+        (0..).zip(blocks).for_each(|(rank, b)| self.rank[b as usize] = rank);
+        let mut units: Vec<(u64, Unit)> = core::mem::take(&mut self.units)
+            .into_iter()
+            .zip(numbers)
+            .map(|(unit, number)| (number.unwrap_or(u64::MAX), unit))
+            .collect();
+        units.sort_by_key(|u| u.0);
+        self.units = units.into_iter().map(|u| u.1).collect();
+        let rank = &self.rank;
+        self.units.iter_mut().for_each(|u| u.blocks.sort_by_key(|b| rank[*b as usize]));
+    }
+
+    /// The block that bears a name, also where that is not the one it was registered with.
+    pub fn find(&self, name: &str) -> Option<BlockId> {
+        self.live().find(|(_, s)| s.names().any(|n| n == name)).map(|(b, _)| b)
+    }
+
+    /// A unit's name: its group's, or its block's, told apart. Empty where all its blocks were removed.
+    pub fn unit_name(&self, unit: u32) -> String {
+        let Some(first) = self.units[unit as usize].blocks.first() else { return String::new() };
+        let spec = self.spec(*first);
+        match &spec.group {
+            Some(group) => format!("group/{group}"),
+            None => format!("block/{}", spec.record_name()),
         }
-        Ok(blocks)
+    }
+
+    /// A number that stands for a unit's name in records.
+    pub fn unit_key(&self, unit: u32) -> u64 {
+        crate::record::fnv1a(self.unit_name(unit).bytes())
     }
 
     /// The block's specification.

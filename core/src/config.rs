@@ -1,5 +1,7 @@
 //! What a user chooses. Each choice is one point of ALGORITHM on which both readings exist in the field.
 
+mod presets;
+
 use crate::adam::Decay;
 use crate::error::Error;
 use crate::fill::Fill;
@@ -15,6 +17,7 @@ const MAX_PATIENCE: usize = 1_000_000;
 
 /// What becomes of moments when the active set changes (A5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Across {
     /// All active coordinates start at zero, those that stay too (the paper).
@@ -27,6 +30,7 @@ pub enum Across {
 
 /// Where `BlockLlm`'s first set comes from (A3.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum First {
     /// Units at random: it trains from the first step, while scores are gathered.
@@ -42,6 +46,7 @@ pub enum First {
 
 /// What happens to coordinates that are not active (A6.7).
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Inactive {
     /// They stay where they are (the paper).
@@ -52,6 +57,7 @@ pub enum Inactive {
 
 /// What a wanted gradient that does not come counts as. One that is asked for its score alone may always be missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Missing {
     /// An error that names the block.
@@ -62,8 +68,10 @@ pub enum Missing {
     Zero,
 }
 
-/// The configuration of an optimizer. `Default` is what measured best (README); [`Config::paper`] is the paper's way.
+/// The configuration of an optimizer. `Default` is what measured best (README); [`Config::paper`] and others are the ways
+/// of papers and their codes.
 #[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Config {
     /// Who is active next.
     pub policy: Policy,
@@ -126,37 +134,22 @@ impl Default for Config {
     /// | `GradientNorm`, `Trigger::Patience` | 2.192 |
     /// | `GradientNorm`, `Across::Reset` | 2.230 |
     /// | `GradientNorm`, `Inactive::Frozen` | 2.376 |
-    /// | [`Config::paper`] | 2.480 |
+    /// | `GradientNorm`, `Trigger::Patience`, `Across::Reset`, `Inactive::Frozen` (near the paper and its code) | 2.480 |
     fn default() -> Self {
         Self {
             policy: Policy::BlockLlm(Trigger::Period(10)),
-            across: Across::Carry,
-            inactive: Inactive::SignSgd(1.0),
-            score: ScoreKind::GradientRms,
-            ..Self::paper()
-        }
-    }
-}
-
-impl Config {
-    /// The paper's rule: patience, moments reset, what is not active frozen. It ended 0.31 nats a byte above
-    /// AdamW where the default ended 0.03 below it ([`Config::default`]); use it to compare. Where paper and published code disagree (score,
-    /// first set) this takes what is cheap: gradient norms, a random first set.
-    pub fn paper() -> Self {
-        Self {
-            policy: Policy::BlockLlm(Trigger::Patience),
             sparsity: 0.8,
             patience: 10,
             seed: 0,
-            score: ScoreKind::GradientNorm,
+            score: ScoreKind::GradientRms,
             probe_order: ProbeOrder::RoundRobin,
             probes_per_step: None,
             first: First::Random,
             visit_bias: VisitBias::Ratio,
             fill: Fill::LastMasked,
             mask: MaskKind::Coordinate,
-            across: Across::Reset,
-            inactive: Inactive::Frozen,
+            across: Across::Carry,
+            inactive: Inactive::SignSgd(1.0),
             decay: Decay::Decoupled,
             betas: [0.9, 0.999],
             eps: 1e-8,
@@ -167,12 +160,9 @@ impl Config {
             immediate: false,
         }
     }
+}
 
-    /// AdamW on everything.
-    pub fn adamw() -> Self {
-        Self { policy: Policy::Full, sparsity: 0.0, inactive: Inactive::Frozen, ..Self::paper() }
-    }
-
+impl Config {
     /// Checks every range.
     ///
     /// # Errors
@@ -213,8 +203,11 @@ impl Config {
         if let Inactive::SignSgd(scale) = self.inactive {
             check(not_negative(scale), "sign scale", &scale, "finite and not negative")?;
         }
-        if let Some(k) = self.policy.period() {
+        if let Some(Trigger::Period(k)) = self.policy.trigger() {
             check(k >= 1, "period", &k, "at least 1")?;
+        }
+        if let Policy::Lisa { units, .. } = self.policy {
+            check(units >= 1, "units", &units, "at least 1")?;
         }
         Ok(())
     }

@@ -165,6 +165,19 @@ pub enum Error<E> {
     Pending,
     /// The policy makes no decisions, so none can be forced.
     NoDecisions,
+    /// A policy of the user's own chose what it cannot have ([`Choose`](crate::policy::Choose)). Where that was at the end
+    /// of a step: the step stands, and so does the set.
+    Policy {
+        /// The policy, as its `Debug` shows it.
+        policy: String,
+        /// What is wrong with its answer.
+        problem: String,
+    },
+    /// The block was removed.
+    Removed {
+        /// The block.
+        block: String,
+    },
     /// A forced decision could not be made: a unit has no finite score yet (A3.3). The step stands.
     Void {
         /// First block of the first unit without one.
@@ -255,6 +268,8 @@ impl<E: Display> Display for Error<E> {
             Self::Step { field, value, allowed } => write!(f, "step: {field} = {value} must be {allowed} in the compute type"),
             Self::Order { call, need } => write!(f, "{call}: {need}"),
             Self::Pending => write!(f, "the last step's decision is not known yet: poll first"),
+            Self::Policy { policy, problem } => write!(f, "policy {policy}: {problem}"),
+            Self::Removed { block } => write!(f, "block {block} was removed"),
             Self::NoDecisions => write!(f, "this policy makes no decisions: none can be forced"),
             Self::Void { block, units } => {
                 write!(f, "no decision: {units} units have no finite score yet, the first is that of block {block}")
@@ -291,6 +306,7 @@ impl Error<core::convert::Infallible> {
             UnknownBlock { block, blocks }, Length { block, tensor, want, got }, Type { block, tensor, want, got },
             NotContiguous { block, tensor }, NotWanted { block }, Twice { block }, MissingGradient { block },
             MissingParameter { block }, ParameterOrder { block }, Step { field, value, allowed }, Order { call, need },
+            Policy { policy, problem }, Removed { block },
             Void { block, units }, GuardStreak { streak, limit }, AlreadySo { block, state }, Record { leaf, problem };
             NothingToTrain, Pending, NoDecisions, MissingLoss, Poisoned
         )

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 /// How the budget is spread over ranked blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Fill {
     /// Blocks are taken whole until the room is reached; the last keeps the rest.

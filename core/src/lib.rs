@@ -40,6 +40,7 @@
 //! | none | the kernels of the reference on slices: [`adam`], [`state_free`], [`mask`], [`moments`], [`sum_of_squares`], [`random`] |
 //! | `alloc` | the driver, policies, records, the reference backend |
 //! | `std` (default) | `alloc` |
+//! | `serde` | [`Config`] from and to TOML, JSON and the like |
 //! | `safetensors` | records as files ([`record::file`](https://docs.rs/blockllm/latest/blockllm/record/file/)) |
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]

@@ -5,6 +5,7 @@ use crate::element::{Element, Real};
 
 /// How the active coordinates of a partly active block are chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum MaskKind {
     /// The k coordinates with the largest |g|; equal ones by index (A4.4).

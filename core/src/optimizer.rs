@@ -6,6 +6,9 @@
 //! [`Optimizer::next_micro_batch`] between them; with all gradients of each at hand it is [`Optimizer::accumulate`] for all
 //! but the last, and [`Optimizer::finish_whole`].
 
+mod adopt;
+mod blocks;
+mod capacity;
 mod check;
 mod decision;
 mod freeze;
@@ -29,7 +32,7 @@ use crate::error::Error;
 use crate::fill::Sized;
 use crate::moments::ActiveSet;
 use crate::patience::LossEntry;
-use crate::policy::Policy;
+use crate::policy::{Policy, Trigger};
 use crate::score::{EMPTY_ROW, ROW};
 use crate::selection::{Decision, Reason, Selection, Stage};
 use crate::tensor::{DType, View};
@@ -57,8 +60,10 @@ impl LastStep {
 /// A BlockLLM optimizer over a backend.
 pub struct Optimizer<B: Backend> {
     arena: Arena<B::Buffer>,
-    /// Elements that `m`, `v` and `gradient` hold each: n_s.
+    /// Elements that `m` and `v` hold each: n_s.
     capacity: usize,
+    /// Elements that `gradient` holds.
+    gradient_capacity: usize,
     selection: Selection,
     phase: Phase<B::Ticket>,
     /// Words that `arena.masks` and `arena.old_masks` hold.
@@ -90,9 +95,10 @@ impl<B: Backend> Optimizer<B> {
         backend.prepare(&selection.blocks, &selection.config).map_err(device::<B>("prepare the device"))?;
         let (capacity, compute) = (selection.budget, selection.blocks.compute);
         let (blocks, units) = (selection.blocks.count(), selection.blocks.units.len());
+        let gradient_capacity = capacity::gradient_capacity(&selection.blocks, &selection.config, capacity);
         let mut alloc = |dtype, len| backend.alloc(dtype, len).map_err(device::<B>("allocate the arena"));
         let mut arena = Arena {
-            gradient: alloc(compute, selection.gradient_capacity(capacity))?,
+            gradient: alloc(compute, gradient_capacity)?,
             m: alloc(compute, capacity)?,
             v: alloc(compute, capacity)?,
             spare: alloc(compute, 0)?,
@@ -113,6 +119,7 @@ impl<B: Backend> Optimizer<B> {
             backend,
             arena,
             capacity,
+            gradient_capacity,
             selection,
             phase: Phase::Idle,
             mask_words: [0; 2],
@@ -239,7 +246,7 @@ impl<B: Backend> Optimizer<B> {
 
     /// Whether the policy decides by the loss, so that a caller who never hands one over never reselects.
     pub fn needs_loss(&self) -> bool {
-        self.selection.config.policy == Policy::BlockLlm(crate::policy::Trigger::Patience)
+        self.selection.config.policy.trigger() == Some(Trigger::Patience)
     }
 
     /// Asks for a decision at the end of the next step (A3.2).

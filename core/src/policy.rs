@@ -5,19 +5,26 @@ pub mod cyclic;
 pub mod full;
 pub mod half_fine_tuning;
 pub mod lisa;
+mod own;
 pub mod random_blocks;
 
 pub use cyclic::Order;
+pub use own::{Candidates, Choose, Own};
 
 use crate::block::Blocks;
 use crate::config::Config;
+use crate::error::Error;
 use crate::fill::Sized;
 use crate::random::Stream;
+use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 /// Who is active next. All but `BlockLlm` neither probe nor score nor use the loss; their first set is drawn when the
 /// optimizer is made and is no decision.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Policy {
     /// Units with the largest gradients relative to how often they were picked (arXiv 2406.17296).
@@ -49,10 +56,14 @@ pub enum Policy {
         /// Steps with each draw: K.
         period: u64,
     },
+    /// A rule of the user's own: see [`Choose`] and [`Policy::own`].
+    #[cfg_attr(feature = "serde", serde(skip))]
+    Own(Own),
 }
 
-/// When `BlockLlm` decides (A3.2).
+/// When `BlockLlm`, or a policy of the user's own, decides (A3.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Trigger {
     /// When the loss is at least the mean of the last m: it has stopped falling. Needs a loss with each step.
@@ -69,34 +80,50 @@ pub struct Memory {
     pub round: Vec<u32>,
     /// Draws of `HalfFineTuning` so far.
     pub drawn: u64,
+    /// What a rule of the user's own remembers.
+    pub own: Vec<u64>,
 }
 
 impl Policy {
+    /// A policy of the user's own.
+    pub fn own(rule: impl Choose + 'static) -> Self {
+        Self::Own(Own(Arc::new(rule)))
+    }
+
     /// It ranks units by their scores.
-    pub fn scores(self) -> bool {
-        matches!(self, Self::BlockLlm(_))
+    pub fn scores(&self) -> bool {
+        match self {
+            Self::BlockLlm(_) => true,
+            Self::Own(own) => own.rule().scores(),
+            _ => false,
+        }
     }
 
     /// It keeps to n_s and fills it as configured; others ignore sparsity and fill.
-    pub fn keeps_budget(self) -> bool {
-        matches!(self, Self::BlockLlm(_) | Self::RandomBlocks { .. })
+    pub fn keeps_budget(&self, blocks: &Blocks) -> bool {
+        match self {
+            Self::BlockLlm(_) | Self::RandomBlocks { .. } => true,
+            Self::Own(own) => own.rule().maximum(blocks).is_none(),
+            _ => false,
+        }
     }
 
-    /// Steps from one decision to the next, where they are counted.
-    pub fn period(self) -> Option<u64> {
+    /// When it decides; `None` under `Full`, which never does.
+    pub fn trigger(&self) -> Option<Trigger> {
         match self {
-            Self::BlockLlm(Trigger::Patience) | Self::Full => None,
-            Self::BlockLlm(Trigger::Period(period))
-            | Self::Cyclic { period, .. }
+            Self::Full => None,
+            Self::BlockLlm(trigger) => Some(*trigger),
+            Self::Own(own) => Some(own.rule().trigger()),
+            Self::Cyclic { period, .. }
             | Self::Lisa { period, .. }
             | Self::HalfFineTuning { period }
-            | Self::RandomBlocks { period } => Some(period),
+            | Self::RandomBlocks { period } => Some(Trigger::Period(*period)),
         }
     }
 
     /// The most coordinates that are ever active at once under a policy that does not keep to n_s: what the arena must
     /// hold. Frozen blocks are counted, since they may be thawed.
-    pub fn maximum(self, blocks: &Blocks) -> usize {
+    pub fn maximum(&self, blocks: &Blocks) -> usize {
         let len = |u: &u32| blocks.units[*u as usize].blocks.iter().map(|&b| blocks.len(b)).sum::<usize>();
         let units = 0..blocks.units.len() as u32;
         let (always, mut others): (Vec<u32>, Vec<u32>) = units.partition(|&u| blocks.units[u as usize].always_active);
@@ -104,8 +131,9 @@ impl Policy {
         let largest = |n: usize| others.iter().take(n).map(len).sum::<usize>();
         let most = match self {
             Self::Cyclic { .. } => largest(1),
-            Self::Lisa { units, .. } => largest(units as usize),
+            Self::Lisa { units, .. } => largest(*units as usize),
             Self::HalfFineTuning { .. } => half_fine_tuning::maximum(blocks),
+            Self::Own(own) => return own.rule().maximum(blocks).unwrap_or_else(|| blocks.trainable_len()),
             Self::BlockLlm(_) | Self::Full | Self::RandomBlocks { .. } => return blocks.trainable_len(),
         };
         most + always.iter().map(len).sum::<usize>()
@@ -113,16 +141,51 @@ impl Policy {
 
     /// The next set of a policy that does not score, or the first of one that does (A3.4). By block.
     pub(crate) fn draw(
-        self, blocks: &Blocks, config: &Config, budget: usize, memory: &mut Memory, stream: &mut Stream,
-    ) -> Vec<Sized> {
+        &self, all: &Candidates<'_>, config: &Config, memory: &mut Memory, stream: &mut Stream,
+    ) -> Result<Vec<Sized>, Error<Infallible>> {
+        let blocks = all.blocks;
         let units = match self {
-            Self::BlockLlm(_) | Self::RandomBlocks { .. } => return random_blocks::set_of(blocks, config, budget, stream),
+            Self::Own(own) if !own.rule().scores() => return self.chosen(all, config, memory, stream),
+            Self::BlockLlm(_) | Self::RandomBlocks { .. } | Self::Own(_) => {
+                return Ok(random_blocks::set_of(blocks, config, all.budget, stream));
+            }
             Self::Full => blocks.selectable_units().collect(),
-            Self::Cyclic { order, .. } => cyclic::next(blocks, order, &mut memory.round, stream),
-            Self::Lisa { units, .. } => lisa::next(blocks, units, stream),
+            Self::Cyclic { order, .. } => cyclic::next(blocks, *order, &mut memory.round, stream),
+            Self::Lisa { units, .. } => lisa::next(blocks, *units, stream),
             Self::HalfFineTuning { .. } => half_fine_tuning::next(blocks, &mut memory.drawn, stream),
         };
-        whole(blocks, &units)
+        Ok(whole(blocks, &units))
+    }
+
+    /// The set of a policy that ranks by scores, all of which are known. By block.
+    pub(crate) fn rank(
+        &self, all: &Candidates<'_>, config: &Config, memory: &mut Memory, stream: &mut Stream,
+    ) -> Result<Vec<Sized>, Error<Infallible>> {
+        if let Self::Own(_) = self {
+            return self.chosen(all, config, memory, stream);
+        }
+        let total = all.blocks.trainable_units().map(|u| all.visits(u)).sum();
+        let key = |u| config.visit_bias.key(all.score(u), all.visits(u), all.decisions, total);
+        let ranked = block_llm::rank(all.units(), key);
+        Ok(block_llm::set_of(all.blocks, config, all.budget, &ranked))
+    }
+
+    /// The set of a user's rule.
+    fn chosen(
+        &self, all: &Candidates<'_>, config: &Config, memory: &mut Memory, stream: &mut Stream,
+    ) -> Result<Vec<Sized>, Error<Infallible>> {
+        let Self::Own(own) = self else { return Ok(Vec::new()) };
+        let (mut words, mut draws) = (memory.own.clone(), *stream);
+        let units = own.rule().choose(all, &mut words, &mut draws);
+        let maximum = own.rule().maximum(all.blocks);
+        if let Some(problem) = own::refuse(all.blocks, &units, maximum.map(|m| m.min(all.budget))) {
+            return Err(Error::Policy { policy: format!("{own:?}"), problem });
+        }
+        (memory.own, *stream) = (words, draws);
+        Ok(match maximum {
+            Some(_) => whole(all.blocks, &units),
+            None => block_llm::set_of(all.blocks, config, all.budget, &units),
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// The version of the format that this crate writes; it reads no other.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// Element type of a leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,6 +7,7 @@ use num_traits::Float;
 
 /// What a unit's score is (A2.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ScoreKind {
     /// The norm of its gradient (the published code).
@@ -21,6 +22,7 @@ pub enum ScoreKind {
 
 /// Which idle units are asked for a gradient for the score alone (A2.6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ProbeOrder {
     /// A cursor walks the unit numbers.
@@ -32,6 +34,7 @@ pub enum ProbeOrder {
 
 /// How visits count against a unit (A2.7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum VisitBias {
     /// score / ((visits + 1) / (decisions + 1)): the paper's ||G|| / f, smoothed.

@@ -1,6 +1,7 @@
 //! The host's side of selection: who is active, who is asked for a gradient, when and what to decide. Numbers only, no
 //! backend, so it is compiled once whatever the backends are.
 
+use crate::adam::Scales;
 use crate::backend::{ScoredUnit, Wanted};
 use crate::block::{BlockId, Blocks, budget};
 use crate::config::{Config, First};
@@ -8,7 +9,7 @@ use crate::error::Error;
 use crate::fill::{Fill, Sized};
 use crate::moments::{ActiveSet, Region};
 use crate::patience::LossHistory;
-use crate::policy::{Memory, block_llm};
+use crate::policy::{Candidates, Memory, Trigger};
 use crate::random::Stream;
 use crate::score::{self, ProbeOrder, ROW};
 use alloc::vec;
@@ -113,15 +114,14 @@ pub(crate) struct Selection {
     index: Vec<u32>,
     /// Whether a block is in the set of the next step.
     chosen: Vec<bool>,
+    /// The largest factors that any block has on learning rate and weight decay; at least 1.
+    pub largest_scales: Scales,
 }
 
 impl Selection {
     pub fn new(blocks: Blocks, config: Config) -> Result<Self, Error<Infallible>> {
         config.validate(blocks.compute)?;
-        let n_s = match config.policy.keeps_budget() {
-            true => budget(blocks.trainable_len(), config.sparsity),
-            false => config.policy.maximum(&blocks),
-        };
+        let n_s = most_active(&blocks, &config);
         let mut new = Self {
             visits: vec![0; blocks.units.len()],
             decisions: 0,
@@ -141,16 +141,17 @@ impl Selection {
             ranges: Vec::new(),
             index: vec![NONE; blocks.count()],
             chosen: vec![false; blocks.count()],
+            largest_scales: Scales::default(),
             budget: n_s,
             blocks,
             config,
         };
-        new.check_fit()?;
+        check_fit(&new.blocks, &new.config, n_s)?;
         match new.config.first {
             First::FullGradient if new.config.policy.scores() => new.stage = Stage::FullGradient,
             First::Scan if new.config.policy.scores() => new.stage = Stage::Scan,
             _ => {
-                let first = new.draw();
+                let first = new.draw()?;
                 new.pending = Some(new.set(&first));
             }
         }
@@ -168,31 +169,17 @@ impl Selection {
         set
     }
 
-    /// Coordinates of the packed gradients that are alive at once, when `capacity` may be active.
-    pub fn gradient_capacity(&self, capacity: usize) -> usize {
-        let largest = self.blocks.specs.iter().map(crate::block::BlockSpec::len).max().unwrap_or(0);
-        if self.config.immediate { capacity.min(largest) } else { capacity }
-    }
-
-    fn draw(&mut self) -> Vec<Sized> {
-        self.config.policy.draw(&self.blocks, &self.config, self.budget, &mut self.memory, &mut self.stream)
-    }
-
-    fn check_fit(&self) -> Result<(), Error<Infallible>> {
-        let (blocks, budget) = (&self.blocks, self.budget);
-        let always_active = blocks.always_active_len();
-        if !self.config.policy.keeps_budget() {
-            return Ok(());
-        }
-        if always_active > budget {
-            return Err(Error::Budget { always_active, budget });
-        }
-        let room = budget - always_active;
-        let smallest = blocks.selectable_units().map(|u| blocks.unit_len(u)).min();
-        match (self.config.fill, smallest) {
-            (Fill::Whole, Some(smallest)) if smallest > room => Err(Error::NothingFits { smallest, room }),
-            _ => Ok(()),
-        }
+    /// The next set of a policy that does not score, or the first.
+    fn draw(&mut self) -> Result<Vec<Sized>, Error<Infallible>> {
+        let all = Candidates {
+            blocks: &self.blocks,
+            scores: &[],
+            visits: &self.visits,
+            decisions: self.decisions,
+            steps: self.step,
+            budget: self.budget,
+        };
+        self.config.policy.draw(&all, &self.config, &mut self.memory, &mut self.stream)
     }
 
     /// The set of the next step.
@@ -210,6 +197,8 @@ impl Selection {
             let count = self.members.len() as u32 - first;
             self.ranges.push(ScoredUnit { unit, first, count, n: self.blocks.unit_len(unit) });
         }
+        let largest = |f: fn(&Scales) -> f64| self.blocks.specs.iter().map(|s| f(&s.scales)).fold(1.0, f64::max);
+        self.largest_scales = Scales { lr: largest(|s| s.lr), weight_decay: largest(|s| s.weight_decay) };
         self.chosen.fill(false);
         let set = self.pending.as_ref().unwrap_or(&self.current);
         set.regions.iter().for_each(|r| self.chosen[r.block as usize] = true);
@@ -319,9 +308,10 @@ impl Selection {
             let due = self.trainable_units().div_ceil(self.probe_count().max(1)) as u64;
             return (self.stage == Stage::FullGradient || self.scanned + 1 >= due).then_some(Reason::First);
         }
-        let by_trigger = match self.config.policy.period() {
-            Some(k) => (self.step + 1).is_multiple_of(k).then_some(Reason::Period),
-            None => (rule && self.config.policy.scores()).then_some(Reason::LossRule),
+        let by_trigger = match self.config.policy.trigger() {
+            Some(Trigger::Period(k)) => (self.step + 1).is_multiple_of(k).then_some(Reason::Period),
+            Some(Trigger::Patience) => rule.then_some(Reason::LossRule),
+            None => None,
         };
         by_trigger.or(self.forced.then_some(Reason::Forced))
     }
@@ -376,13 +366,16 @@ impl Selection {
     }
 
     /// A3.3 to A3.7. The score table is as it is at the end of the deciding step; empty for a policy that does not score.
-    pub fn decide(&mut self, table: &[f64]) -> Decision {
+    ///
+    /// # Errors
+    /// A user's rule that chose what it cannot have: nothing has changed then.
+    pub fn decide(&mut self, table: &[f64]) -> Result<Decision, Error<Infallible>> {
         let set = match self.config.policy.scores() {
-            true => match self.rank(table) {
-                Ok(set) => set,
-                Err(void) => return void,
+            true => match self.scores(table) {
+                Ok(scores) => self.rank(&scores)?,
+                Err(void) => return Ok(void),
             },
-            false => self.draw(),
+            false => self.draw()?,
         };
         self.stage = Stage::Training;
         self.decisions += 1;
@@ -391,25 +384,30 @@ impl Selection {
         let keep = self.current.is_whole_and_equals(&set);
         self.pending = (!keep).then(|| self.set(&set));
         self.refresh();
-        if keep { Decision::Keep } else { Decision::Switch }
+        Ok(if keep { Decision::Keep } else { Decision::Switch })
     }
 
-    /// The set of the best units; a void decision where one has no score.
-    fn rank(&self, table: &[f64]) -> Result<Vec<Sized>, Decision> {
+    /// By unit; a void decision where a trainable one has none.
+    fn scores(&self, table: &[f64]) -> Result<Vec<f64>, Decision> {
         let scores: Vec<Option<f64>> = table.chunks_exact(ROW).map(|row| score::of_row(self.config.score, row)).collect();
         let missing = |u: &u32| scores[*u as usize].is_none();
         if let Some(first) = self.blocks.trainable_units().find(missing) {
             return Err(Decision::Void { units: self.blocks.trainable_units().filter(missing).count(), first });
         }
-        let total = self.blocks.trainable_units().map(|u| self.visits[u as usize]).sum();
-        let keys: Vec<f64> = scores
-            .iter()
-            .zip(&self.visits)
-            .map(|(s, &v)| self.config.visit_bias.key(s.unwrap_or(0.0), v, self.decisions, total))
-            .collect();
-        let mut ranked: Vec<u32> = self.blocks.selectable_units().collect();
-        block_llm::rank(&mut ranked, |u| keys[u as usize]);
-        Ok(block_llm::set_of(&self.blocks, &self.config, self.budget, &ranked))
+        Ok(scores.into_iter().map(|s| s.unwrap_or(0.0)).collect())
+    }
+
+    /// The set of the best units.
+    fn rank(&mut self, scores: &[f64]) -> Result<Vec<Sized>, Error<Infallible>> {
+        let all = Candidates {
+            blocks: &self.blocks,
+            scores,
+            visits: &self.visits,
+            decisions: self.decisions,
+            steps: self.step,
+            budget: self.budget,
+        };
+        self.config.policy.rank(&all, &self.config, &mut self.memory, &mut self.stream)
     }
 
     fn count_visits(&mut self, set: &[Sized]) {
@@ -441,10 +439,50 @@ impl Selection {
     /// A5.6. The caller has checked that the block is trainable.
     pub fn freeze(&mut self, block: BlockId) {
         self.blocks.specs[block as usize].frozen = true;
+        self.drop_block(block);
+        self.refresh();
+    }
+
+    /// Takes a block out of current and pending set. The plan is to be made anew.
+    pub fn drop_block(&mut self, block: BlockId) {
         for set in [Some(&mut self.current), self.pending.as_mut()].into_iter().flatten() {
             set.regions.retain(|r| r.block != block);
         }
         self.tripped.retain(|b| *b != block);
-        self.refresh();
+    }
+
+    /// Blocks came or went, and with them coordinates. The plan is to be made anew.
+    pub fn replace_blocks(&mut self, blocks: Blocks, budget: usize) {
+        // By number, while blocks still have theirs.
+        self.plan.wanted.drain(..).for_each(|w| self.index[w.block as usize] = NONE);
+        self.visits.resize(blocks.units.len(), 0);
+        self.index.resize(blocks.count(), NONE);
+        self.chosen.resize(blocks.count(), false);
+        (self.blocks, self.budget) = (blocks, budget);
+    }
+}
+
+/// n_s, or a policy's own maximum (A1.1).
+pub(crate) fn most_active(blocks: &Blocks, config: &Config) -> usize {
+    match config.policy.keeps_budget(blocks) {
+        true => budget(blocks.trainable_len(), config.sparsity),
+        false => config.policy.maximum(blocks),
+    }
+}
+
+/// What the budget must hold.
+pub(crate) fn check_fit(blocks: &Blocks, config: &Config, budget: usize) -> Result<(), Error<Infallible>> {
+    let always_active = blocks.always_active_len();
+    if always_active > budget {
+        return Err(Error::Budget { always_active, budget });
+    }
+    if !config.policy.keeps_budget(blocks) {
+        return Ok(());
+    }
+    let room = budget - always_active;
+    let smallest = blocks.selectable_units().map(|u| blocks.unit_len(u)).min();
+    match (config.fill, smallest) {
+        (Fill::Whole, Some(smallest)) if smallest > room => Err(Error::NothingFits { smallest, room }),
+        _ => Ok(()),
     }
 }

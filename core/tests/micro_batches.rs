@@ -145,7 +145,7 @@ fn a_window_in_the_wrong_order_is_refused_and_goes_on() {
 
 #[test]
 fn a_window_enters_the_loss_given_last_a3_2() {
-    let config = Config { policy: Policy::BlockLlm(Trigger::Patience), patience: 1, sparsity: 0.6, ..Config::paper() };
+    let config = Config { policy: Policy::BlockLlm(Trigger::Patience), patience: 1, sparsity: 0.6, ..near_the_paper() };
     for (with_begin, with_last, entered, decides) in [
         (None, None, LossEntry::None, false),
         (Some(2.0), None, LossEntry::Entered, true),
@@ -194,7 +194,7 @@ fn a_window_aborted_anywhere_leaves_no_trace_a6_5() {
 
 #[test]
 fn an_idle_block_scores_by_its_size_and_an_active_one_by_its_moments_a2_1() {
-    let config = Config { score: ScoreKind::ProcessedNorm, ..Config::paper() };
+    let config = Config { score: ScoreKind::ProcessedNorm, ..near_the_paper() };
     let config = Config { policy: Policy::BlockLlm(Trigger::Period(2)), sparsity: 0.6, ..config };
     let (mut o, mut p) = (optimizer(config), parameters());
     // A constant gradient: m̂ / sqrt(v̂) is 1 for a coordinate that has always seen it.

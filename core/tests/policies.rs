@@ -38,7 +38,8 @@ fn policies() -> Vec<Policy> {
 fn no_policy_asks_for_more_than_it_reserved_or_probes_a4_6() {
     for policy in policies() {
         for inactive in [Inactive::Frozen, Inactive::SignSgd(1.0)] {
-            let (mut o, mut p) = (make(&Config { policy, inactive, sparsity: 0.5, ..Config::default() }), parameters());
+            let (mut o, mut p) =
+                (make(&Config { policy: policy.clone(), inactive, sparsity: 0.5, ..Config::default() }), parameters());
             assert!(!o.needs_loss());
             let (budget, moments) = (o.budget(), o.memory().moments);
             assert_eq!(moments, 2 * 4 * budget, "{policy:?}");
@@ -66,7 +67,7 @@ fn no_policy_asks_for_more_than_it_reserved_or_probes_a4_6() {
 
 #[test]
 fn a_record_goes_on_under_every_policy_and_stage() {
-    let paper = Config { sparsity: 0.5, patience: 3, ..Config::paper() };
+    let paper = Config { sparsity: 0.5, patience: 3, ..near_the_paper() };
     let first = [First::FullGradient, First::Scan].map(|first| Config { first, ..paper.clone() });
     let mut configs = policies().into_iter().map(|policy| Config { policy, ..paper.clone() }).collect::<Vec<_>>();
     configs.extend(first);
@@ -161,7 +162,7 @@ fn a_scan_asks_for_some_units_a_step_and_counts_steps_a3_4() {
 #[test]
 fn nothing_to_scan_is_an_empty_set() {
     for first in [First::Scan, First::FullGradient] {
-        let (mut o, mut p) = (optimizer(Config { first, ..Config::paper() }), parameters());
+        let (mut o, mut p) = (optimizer(Config { first, ..near_the_paper() }), parameters());
         (0..SIZES.len() as u32).for_each(|b| o.freeze(b).unwrap());
         let before = bits(&p);
         for t in 0..3 {

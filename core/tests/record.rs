@@ -5,7 +5,7 @@
 mod common;
 
 use blockllm::record::file::{self, FileError, from_bytes, to_bytes};
-use blockllm::record::{Leaf, LeafType};
+use blockllm::record::{FORMAT, Leaf, LeafType};
 use blockllm::{
     Across, BlockSpec, Config, Decay, Error, Fill, Inactive, MaskKind, Optimizer, Policy, ProbeOrder, Record, Reference, Slices,
     Step, Trigger, View,
@@ -97,11 +97,11 @@ fn foreign_and_newer_files_are_named_for_what_they_are() {
     let foreign = safetensors::serialize([("x", view)], None).unwrap();
     assert!(message(&foreign).contains("not written by this crate"), "{}", message(&foreign));
     let bytes = to_bytes(&trained().0.save().unwrap()).unwrap();
-    let text = b"format 1";
+    let text = format!("format {FORMAT}").into_bytes();
     let at = bytes.windows(text.len()).position(|w| w == text).unwrap();
     let mut newer = bytes;
     newer[at + text.len() - 1] = b'7';
-    assert!(message(&newer).contains("format 7, this crate reads 1"), "{}", message(&newer));
+    assert!(message(&newer).contains(&format!("format 7, this crate reads {FORMAT}")), "{}", message(&newer));
 }
 
 /// The error of restoring an altered record, which must change nothing.
@@ -131,7 +131,7 @@ fn what_does_not_fit_is_named_and_the_optimizer_is_as_it_was() {
     let set = |name: &'static str, word: usize, to: u64| {
         move |l: &mut Vec<Leaf>| named(l, name).data[8 * word..8 * word + 8].copy_from_slice(&to.to_le_bytes())
     };
-    assert_eq!(refuses(set("format", 0, 2)).1, "version [2], this crate reads 1");
+    assert_eq!(refuses(set("format", 0, 99)).1, format!("version [99], this crate reads {FORMAT}"));
     assert!(refuses(set("host", 6, 1)).1.starts_with("its budget is 1"));
     assert!(refuses(set("host", 3, 0)).1.contains("losses do not fit"));
     assert!(refuses(set("block/w2", 1, 91)).1.contains("its shape is [1, 91], here it is [1, 90]"));
@@ -303,7 +303,7 @@ fn a_block_thawed_under_full_before_the_first_step_survives_a_restore() {
 fn a_group_and_a_block_of_one_name_are_two_units() {
     let specs = [BlockSpec::new("x", [1, 4]).group("a"), BlockSpec::new("a", [1, 4]), BlockSpec::new("c", [1, 4])];
     let new =
-        || Optimizer::new(Reference::<Slices>::default(), &specs, Config { seed: 1, sparsity: 0.5, ..Config::paper() }).unwrap();
+        || Optimizer::new(Reference::<Slices>::default(), &specs, Config { seed: 1, sparsity: 0.5, ..near_the_paper() }).unwrap();
     let (mut o, mut again) = (new(), new());
     assert_eq!(o.cursor_and_draws().0, 1);
     again.restore(&o.save().unwrap()).unwrap();

@@ -14,7 +14,8 @@ use backend::{Tensor, Toy};
 use blockllm::backend::{Backend, Parameter};
 use blockllm::random::philox;
 use blockllm::{
-    BlockId, BlockSpec, Config, Error, Optimizer, Policy, Reference, ScoreKind, Step, StepReport, Trigger, View, ViewMut,
+    BlockId, BlockSpec, Config, Error, Fill, Optimizer, Policy, Reference, ScoreKind, Step, StepReport, Trigger, View, ViewMut,
+    VisitBias,
 };
 use device::{Buffer, Queue};
 
@@ -55,14 +56,19 @@ fn gradients(params: &[Vec<f32>], step: u32, micro: u32) -> Vec<Vec<f32>> {
 
 fn configs() -> Vec<(&'static str, Config, u32)> {
     let period = Policy::BlockLlm(Trigger::Period(5));
-    let default = Config { policy: period, ..Config::default() };
-    let paper = Config { patience: 3, sparsity: 0.6, ..Config::paper() };
+    let default = Config { policy: period.clone(), ..Config::default() };
+    let paper =
+        Config { patience: 3, sparsity: 0.6, fill: Fill::LastMasked, visit_bias: VisitBias::Ratio, ..Config::published_code() };
     vec![
         ("default", default.clone(), 1),
         ("default, 3 micro-batches, clipped", Config { clip: Some(1.0), sparsity: 0.6, ..default.clone() }, 3),
         ("default, each block at once", Config { immediate: true, ..default.clone() }, 1),
-        ("paper", paper.clone(), 1),
-        ("paper, 2 micro-batches, processed gradients", Config { score: ScoreKind::ProcessedNorm, policy: period, ..paper }, 2),
+        ("published code", paper.clone(), 1),
+        (
+            "published code, 2 micro-batches, processed gradients",
+            Config { score: ScoreKind::ProcessedNorm, policy: period, ..paper },
+            2,
+        ),
     ]
 }
 

@@ -3,7 +3,6 @@
 use super::phase::{Open, Phase};
 use super::step::Step;
 use super::{Optimizer, Result};
-use crate::adam::Scales;
 use crate::backend::{Backend, Parameter};
 use crate::block::BlockId;
 use crate::error::{Error, Tensor};
@@ -33,9 +32,8 @@ impl<B: Backend> Optimizer<B> {
         let single = self.selection.blocks.compute == DType::F32;
         let rounded = |x: f64| if single { f64::from(x as f32) } else { x };
         // The products that kernels form, with the largest scales: one that overflows would make NaN of a zero gradient.
-        let c = &self.selection.config;
-        let largest = |f: fn(&Scales) -> f64| self.selection.blocks.specs.iter().map(|s| f(&s.scales)).fold(1.0, f64::max);
-        let (lr, wd) = (step.lr * largest(|s| s.lr), c.weight_decay * largest(|s| s.weight_decay));
+        let (c, largest) = (&self.selection.config, self.selection.largest_scales);
+        let (lr, wd) = (step.lr * largest.lr, c.weight_decay * largest.weight_decay);
         let products = [lr / (1.0 - c.betas[0]), lr * c.sign_scale().unwrap_or(0.0), 1.0 - lr * wd, wd];
         if !(step.lr >= 0.0 && products.iter().all(|x| rounded(*x).is_finite())) {
             return Err(Error::Step {
@@ -61,7 +59,10 @@ impl<B: Backend> Optimizer<B> {
 
     pub(super) fn check_block(&self, block: BlockId) -> Result<(), B> {
         let blocks = self.selection.blocks.count();
-        if (block as usize) < blocks { Ok(()) } else { Err(Error::UnknownBlock { block, blocks }) }
+        if block as usize >= blocks {
+            return Err(Error::UnknownBlock { block, blocks });
+        }
+        if self.selection.blocks.is_removed(block) { Err(Error::Removed { block: self.block_name(block) }) } else { Ok(()) }
     }
 
     /// Where the block is among the wanted ones.

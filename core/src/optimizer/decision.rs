@@ -12,8 +12,8 @@ impl<B: Backend> Optimizer<B> {
     /// Whether the next step may begin. Commits the last step's switch and decision once the device has told.
     ///
     /// # Errors
-    /// [`Error::Void`] where a forced decision could not be made (the step stands, the request is dropped); the
-    /// device's, after which the optimizer is poisoned.
+    /// [`Error::Void`] where a forced decision could not be made, [`Error::Policy`] where a user's rule chose what it cannot
+    /// have (the step stands, the request is dropped); the device's, after which the optimizer is poisoned.
     pub fn poll(&mut self) -> Result<Progress, B> {
         let Phase::Waiting(waiting) = &mut self.phase else {
             // Idle, or an open step and a poisoned optimizer, which say so.
@@ -50,7 +50,10 @@ impl<B: Backend> Optimizer<B> {
             return Ok(Progress::Ready);
         }
         let table = waiting.table.map_or_else(Vec::new, |(_, table)| table);
-        let decision = self.selection.decide(&table);
+        let decision = self.selection.decide(&table).map_err(|error| {
+            self.selection.make_plan();
+            error.host()
+        })?;
         self.last.decision = Some(decision);
         if let Decision::Void { units, first } = decision {
             self.selection.make_plan();
@@ -65,7 +68,8 @@ impl<B: Backend> Optimizer<B> {
     /// The step was applied: the new set is the one that last updated, and what the old one needed is freed.
     pub(super) fn commit_switch(&mut self) -> Result<(), B> {
         self.selection.switched();
-        self.free_switch_buffers()
+        self.free_switch_buffers()?;
+        self.shrink()
     }
 
     /// The step was skipped or aborted: masks and moments of the old set are back in place.

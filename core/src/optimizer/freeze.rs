@@ -38,9 +38,9 @@ impl<B: Backend> Optimizer<B> {
         if !spec.frozen {
             return Err(Error::AlreadySo { block: self.block_name(block), state: "trainable" });
         }
-        let policy = self.selection.config.policy;
-        let (selects, always_active) = (policy != Policy::Full, self.selection.blocks.always_active_len() + spec.len());
-        if policy.keeps_budget() && spec.always_active && always_active > budget {
+        let policy = &self.selection.config.policy;
+        let (selects, always_active) = (*policy != Policy::Full, self.selection.blocks.always_active_len() + spec.len());
+        if policy.keeps_budget(&self.selection.blocks) && spec.always_active && always_active > budget {
             return Err(Error::Budget { always_active, budget });
         }
         if !selects && !spec.is_empty() {
@@ -53,12 +53,12 @@ impl<B: Backend> Optimizer<B> {
     }
 
     /// Under `Full`: a place in the arena that nothing uses, zeroed.
-    fn activate(&mut self, block: BlockId) -> Result<(), B> {
+    pub(super) fn activate(&mut self, block: BlockId) -> Result<(), B> {
         let spec = self.selection.blocks.spec(block);
         let (n, scales) = (spec.len(), spec.scales);
         let set = self.selection.pending.as_ref().unwrap_or(&self.selection.current);
         let at = free_run(&set.regions, n);
-        self.grow(at + n)?;
+        self.fit(at + n)?;
         let op = device::<B>("thaw a block");
         self.backend.zero(&mut self.arena.m, at, n).map_err(&op)?;
         self.backend.zero(&mut self.arena.v, at, n).map_err(&op)?;
@@ -69,21 +69,6 @@ impl<B: Backend> Optimizer<B> {
         let set = self.selection.pending.as_mut().unwrap_or(&mut self.selection.current);
         let place = set.position(block).unwrap_or_else(|place| place);
         set.regions.insert(place, Region { block, n, k: n, at, gradient_at, mask_at: 0, fresh: false, scales });
-        Ok(())
-    }
-
-    /// Makes the arena hold at least `len` elements. A block that was frozen at construction was not counted.
-    pub(super) fn grow(&mut self, len: usize) -> Result<(), B> {
-        if len <= self.capacity {
-            return Ok(());
-        }
-        let (op, dtype) = (device::<B>("grow the arena"), self.selection.blocks.compute);
-        let gradient = self.backend.alloc(dtype, self.selection.gradient_capacity(len)).map_err(&op)?;
-        let (mut m, mut v) = (self.backend.alloc(dtype, len).map_err(&op)?, self.backend.alloc(dtype, len).map_err(&op)?);
-        self.backend.copy(&self.arena.m, &mut m, self.capacity).map_err(&op)?;
-        self.backend.copy(&self.arena.v, &mut v, self.capacity).map_err(&op)?;
-        (self.arena.gradient, self.arena.m, self.arena.v) = (gradient, m, v);
-        self.capacity = len;
         Ok(())
     }
 }

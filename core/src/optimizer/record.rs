@@ -2,7 +2,9 @@
 
 mod restore;
 mod save;
+mod window;
 
+pub(super) use restore::whole_runs;
 pub use save::Saving;
 
 use super::LastStep;
@@ -38,7 +40,13 @@ mod word {
     pub const LAYER: usize = 20;
     /// 0 without a category, else its hash.
     pub const CATEGORY: usize = 21;
-    pub const LEN: usize = 22;
+    /// In an open step: its gradient of the present micro-batch has come; and its sum of squares, where it is scored.
+    pub const ARRIVED: usize = 22;
+    pub const SUM: usize = 23;
+    /// Its place among the blocks, and its unit's number.
+    pub const RANK: usize = 24;
+    pub const UNIT_NUMBER: usize = 25;
+    pub const LEN: usize = 26;
 }
 
 /// Words of `host`.
@@ -57,7 +65,9 @@ mod host {
     /// 0 training, 1 full gradient, 2 scan; and the scan's steps so far.
     pub const STAGE: usize = 15;
     pub const SCANNED: usize = 16;
-    pub const LEN: usize = 17;
+    /// Coordinates of the larger of its sets: more than the budget where blocks were removed since they were decided.
+    pub const LIMIT: usize = 17;
+    pub const LEN: usize = 18;
 }
 
 /// A block's layer and category as words.
@@ -127,15 +137,6 @@ fn stage_word(stage: Stage) -> u64 {
 
 fn stage(word: u64) -> Option<Stage> {
     [Stage::Training, Stage::FullGradient, Stage::Scan].get(usize::try_from(word).ok()?).copied()
-}
-
-/// A unit's name: its group's, or its block's. A group may bear a block's name.
-fn unit_name(s: &Selection, unit: u32) -> String {
-    let spec = s.blocks.spec(s.blocks.units[unit as usize].blocks[0]);
-    match &spec.group {
-        Some(group) => format!("group/{group}"),
-        None => format!("block/{}", spec.name),
-    }
 }
 
 fn name_hash(name: &str) -> u64 {

@@ -42,7 +42,7 @@ impl<B: Backend> Optimizer<B> {
         let gradients: Vec<_> = s.plan.wanted.iter().map(|w| (w.block, bytes(w.block))).collect();
         MemoryReport {
             moments: 2 * self.capacity * compute,
-            packed_gradients: s.gradient_capacity(self.capacity) * compute,
+            packed_gradients: self.gradient_capacity * compute,
             masks: 4 * self.mask_words[0],
             scratch: self.backend.scratch_bytes(),
             tables: blocks * (8 + 4 + 32) + units * ROW * 8 + flag::LEN * 4 + norm::LEN * 8,

@@ -63,16 +63,29 @@ pub(super) fn work<'a>(s: &'a Selection, open: &Open) -> Work<'a> {
     }
 }
 
-fn hyper(config: &Config, step: &Step) -> Hyper {
-    Hyper {
-        lr: step.lr,
-        betas: config.betas,
-        eps: config.eps,
-        weight_decay: config.weight_decay,
-        decay: config.decay,
-        inv_loss_scale: step.inv_loss_scale,
-        clip: config.clip,
-        sign_scale: config.sign_scale(),
+impl Open {
+    /// A step at its first micro-batch.
+    pub(super) fn new(config: &Config, step: &Step, switching: bool, carrying: bool) -> Self {
+        let hyper = Hyper {
+            lr: step.lr,
+            betas: config.betas,
+            eps: config.eps,
+            weight_decay: config.weight_decay,
+            decay: config.decay,
+            inv_loss_scale: step.inv_loss_scale,
+            clip: config.clip,
+            sign_scale: config.sign_scale(),
+        };
+        Self {
+            hyper,
+            loss: LossEntry::None,
+            reason: None,
+            switching,
+            carrying,
+            micro_batch: 0,
+            micro_batches: step.micro_batches,
+            given: step.loss,
+        }
     }
 }
 
@@ -91,16 +104,7 @@ impl<B: Backend> Optimizer<B> {
         if switching && self.selection.config.immediate {
             self.prepare_entering()?;
         }
-        let mut open = Open {
-            hyper: hyper(&self.selection.config, &step),
-            loss: LossEntry::None,
-            reason: None,
-            switching,
-            carrying,
-            micro_batch: 0,
-            micro_batches: step.micro_batches,
-            given: step.loss,
-        };
+        let mut open = Open::new(&self.selection.config, &step, switching, carrying);
         self.begin_micro_batch(&mut open);
         self.phase = Phase::Open(open);
         self.reset_arrivals();
@@ -112,6 +116,7 @@ impl<B: Backend> Optimizer<B> {
         if self.selection.pending.is_none() {
             return Ok((false, false));
         }
+        self.fit_sets()?;
         let stays = self.selection.mark_fresh();
         let carrying = stays && self.selection.config.across == Across::Carry;
         let words = self.selection.next_set().mask_words();

@@ -6,8 +6,10 @@ use crate::fill::{self, Sized};
 use alloc::vec::Vec;
 
 /// Units by key, largest first; equal keys by number, which is the order of their first blocks (A4.1).
-pub fn rank(units: &mut [u32], key: impl Fn(u32) -> f64) {
-    units.sort_unstable_by(|&a, &b| key(b).total_cmp(&key(a)).then(a.cmp(&b)));
+pub fn rank(units: impl Iterator<Item = u32>, key: impl Fn(u32) -> f64) -> Vec<u32> {
+    let mut keyed: Vec<(f64, u32)> = units.map(|u| (key(u), u)).collect();
+    keyed.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    keyed.into_iter().map(|(_, u)| u).collect()
 }
 
 /// The set that a ranking of the selectable units gives: always-active blocks whole, then the fill. By block.

@@ -6,7 +6,8 @@ use blockllm::backend::{Arena, Backend, Measure, Moment, Seal, Work};
 use blockllm::moments::Region;
 use blockllm::reference::HostBuffer;
 use blockllm::{
-    BackendError, BlockId, BlockSpec, Config, DType, ErrorKind, Info, MaskKind, Optimizer, Reference, Step, View, ViewMut,
+    BackendError, BlockId, BlockSpec, Config, DType, ErrorKind, Fill, Info, MaskKind, Optimizer, Reference, Step, View, ViewMut,
+    VisitBias,
 };
 use std::fmt;
 
@@ -196,4 +197,9 @@ impl Backend for Slow {
         self.submissions += 1;
         self.up(|_| ())
     }
+}
+
+/// BlockLLM by the loss, the rest frozen, moments reset; masks in the last block and visits as in the paper.
+pub fn near_the_paper() -> Config {
+    Config { fill: Fill::LastMasked, visit_bias: VisitBias::Ratio, ..Config::published_code() }
 }

@@ -1,8 +1,11 @@
 //! From the arena to named leaves.
 
-use super::{config_text, host, name_hash, outcome_words, place_words, stage_word, unit_name, word};
+use super::window::Window;
+use super::{config_text, host, outcome_words, place_words, stage_word, word};
 use crate::backend::{Backend, flag, norm};
 use crate::block::BlockId;
+use crate::error::Error;
+use crate::optimizer::phase::Phase;
 use crate::optimizer::{LastStep, Optimizer, Result, device};
 use crate::record::{FORMAT, Leaf, Record, dtype_code};
 use crate::reference::HostBuffer;
@@ -10,6 +13,7 @@ use crate::score::ROW;
 use crate::selection::Selection;
 use crate::tensor::{DType, View};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -19,9 +23,31 @@ pub struct Saving<B: Backend> {
     last: LastStep,
     /// By block, its unit.
     units: Vec<Option<u32>>,
-    /// m, v, masks, score table, step counts, powers, flags, norm: on their way, and whether they have come.
-    pieces: [(B::Ticket, HostBuffer, bool); 8],
+    /// Of an open step.
+    window: Option<Window>,
+    /// Buffers on their way, and whether they have come.
+    pieces: [(B::Ticket, HostBuffer, bool); PIECES],
 }
+
+/// What is read of the arena, in this order.
+#[derive(Clone, Copy)]
+enum Piece {
+    M,
+    V,
+    /// Of the set that last updated.
+    Masks,
+    Table,
+    Steps,
+    Powers,
+    Flags,
+    Norm,
+    /// Of an open step: packed gradients, the new set's masks, sums of squares.
+    Gradient,
+    NewMasks,
+    Sums,
+}
+
+const PIECES: usize = Piece::Sums as usize + 1;
 
 impl<B: Backend> Saving<B> {
     /// The record, once all of it has come. Never waits.
@@ -39,18 +65,29 @@ impl<B: Backend> Saving<B> {
         Ok(Some(self.assemble()))
     }
 
+    fn piece(&self, piece: Piece) -> &HostBuffer {
+        &self.pieces[piece as usize].1
+    }
+
     fn assemble(&self) -> Record {
         let s = &self.selection;
         let mut out = self.host_leaves();
-        out.extend((0..s.blocks.count() as BlockId).map(|block| self.block_leaf(block)));
-        let [m, v, masks] = [0, 1, 2].map(|i| &self.pieces[i].1);
+        out.extend(s.blocks.live().map(|(block, _)| self.block_leaf(block)));
         for r in &s.current.regions {
-            let name = &s.blocks.spec(r.block).name;
-            out.push(Leaf::view(format!("m/{name}"), m.view(r.at, r.k)));
-            out.push(Leaf::view(format!("v/{name}"), v.view(r.at, r.k)));
+            let name = s.blocks.spec(r.block).record_name();
+            out.push(Leaf::view(format!("m/{name}"), self.piece(Piece::M).view(r.at, r.k)));
+            out.push(Leaf::view(format!("v/{name}"), self.piece(Piece::V).view(r.at, r.k)));
             let words = r.mask_words();
             if !words.is_empty() {
-                out.push(Leaf::view(format!("mask/{name}"), masks.view(words.start, words.len())));
+                out.push(Leaf::view(format!("mask/{name}"), self.piece(Piece::Masks).view(words.start, words.len())));
+            }
+        }
+        for r in self.window.iter().flat_map(|w| s.next_set().regions.iter().filter(|r| w.has_gathered(r.block))) {
+            let name = s.blocks.spec(r.block).record_name();
+            out.push(Leaf::view(format!("g/{name}"), self.piece(Piece::Gradient).view(r.gradient_at, r.k)));
+            let words = r.mask_words();
+            if s.pending.is_some() && !words.is_empty() {
+                out.push(Leaf::view(format!("new_mask/{name}"), self.piece(Piece::NewMasks).view(words.start, words.len())));
             }
         }
         Record::from_leaves(out)
@@ -70,29 +107,34 @@ impl<B: Backend> Saving<B> {
         words[host::DRAWN] = s.memory.drawn;
         words[host::STAGE] = stage_word(s.stage);
         words[host::SCANNED] = s.scanned;
-        let round: Vec<u64> = s.memory.round.iter().map(|&u| name_hash(&unit_name(s, u))).collect();
-        vec![
+        words[host::LIMIT] = s.current.coordinates().max(s.next_set().coordinates()) as u64;
+        let here = |u: &&u32| !s.blocks.units[**u as usize].blocks.is_empty();
+        let round: Vec<u64> = s.memory.round.iter().filter(here).map(|&u| s.blocks.unit_key(u)).collect();
+        let mut leaves = vec![
             Leaf::u64s("format", &[FORMAT]),
             Leaf::u8s("config", config_text(s).as_bytes()),
             Leaf::u64s("host", &words),
             Leaf::view("losses", View::F64(s.history.last())),
-            Leaf::u8s("cursor", unit_name(s, s.cursor).as_bytes()),
+            Leaf::u8s("cursor", cursor_name(s).as_bytes()),
             Leaf::u64s("round", &round),
-            Leaf::view("flags", self.pieces[6].1.view(0, flag::LEN)),
-            Leaf::view("norm", self.pieces[7].1.view(0, norm::LEN)),
-        ]
+            Leaf::u64s("own", &s.memory.own),
+            Leaf::view("flags", self.piece(Piece::Flags).view(0, flag::LEN)),
+            Leaf::view("norm", self.piece(Piece::Norm).view(0, norm::LEN)),
+        ];
+        leaves.extend(self.window.as_ref().map(|w| Leaf::u64s("window", &w.words())));
+        leaves
     }
 
     fn block_leaf(&self, block: BlockId) -> Leaf {
         let (s, at) = (&self.selection, block as usize);
-        let [table, steps, powers] = [3, 4, 5].map(|i| &self.pieces[i].1);
+        let [table, steps, powers] = [Piece::Table, Piece::Steps, Piece::Powers].map(|p| self.piece(p));
         let spec = s.blocks.spec(block);
         let mut words = [0; word::LEN];
         words[word::ROWS] = spec.shape[0] as u64;
         words[word::COLUMNS] = spec.shape[1] as u64;
         words[word::DTYPE] = dtype_code(spec.dtype);
         words[word::FROZEN] = u64::from(spec.frozen);
-        words[word::LAYER..].copy_from_slice(&place_words(spec));
+        words[word::LAYER..=word::CATEGORY].copy_from_slice(&place_words(spec));
         words[word::ALWAYS_ACTIVE] = u64::from(spec.always_active);
         words[word::LR_SCALE] = spec.scales.lr.to_bits();
         words[word::WEIGHT_DECAY_SCALE] = spec.scales.weight_decay.to_bits();
@@ -106,27 +148,50 @@ impl<B: Backend> Saving<B> {
                 *word = power.to_bits();
             }
         }
+        words[word::RANK] = u64::from(s.blocks.rank(block));
         if let Some(unit) = self.units[at] {
-            words[word::UNIT] = name_hash(&unit_name(s, unit));
+            words[word::UNIT_NUMBER] = u64::from(unit);
+            words[word::UNIT] = s.blocks.unit_key(unit);
             words[word::VISITS] = s.visits[unit as usize];
             for (word, x) in words[word::TABLE..].iter_mut().zip(&f64s(table)[unit as usize * ROW..][..ROW]) {
                 *word = x.to_bits();
             }
         }
-        Leaf::u64s(format!("block/{}", spec.name), &words)
+        if let Some(window) = &self.window {
+            words[word::ARRIVED] = u64::from(window.has_arrived(block));
+            words[word::SUM] = f64s(self.piece(Piece::Sums))[at].to_bits();
+        }
+        Leaf::u64s(format!("block/{}", spec.record_name()), &words)
     }
 }
 
 impl<B: Backend> Optimizer<B> {
-    /// Asks the device for everything that a bit-exact continuation needs.
+    /// Asks the device for everything that a bit-exact continuation needs. Between steps, or inside one: gradients that
+    /// have come are then saved as far as they are packed, and the restored step waits for the others. (State-free updates
+    /// that were made are in the parameters, which are the caller's to save.)
     ///
     /// # Errors
-    /// While a step is open or waiting; the device's.
+    /// [`Error::Pending`], [`Error::Poisoned`]; [`Error::Order`] inside a step of blocks that are updated as their gradients
+    /// arrive; the device's.
     pub fn begin_save(&mut self) -> Result<Saving<B>, B> {
-        self.idle("save")?;
-        let (s, a, b) = (&self.selection, &self.arena, &mut self.backend);
+        let window = match &self.phase {
+            Phase::Open(_) if self.selection.config.immediate => {
+                return Err(Error::Order { call: "save", need: "blocks are updated as their gradients arrive: finish the step" });
+            }
+            Phase::Open(open) => Some(Window::of(open, self.selection.wanted(open.is_last()), &self.arrived)),
+            _ => self.idle("save").map(|()| None)?,
+        };
+        let mut selection = self.selection.clone();
+        if let Phase::Open(open) = &self.phase {
+            selection.history.undo(open.loss); // entered anew where the step goes on
+        }
+        let (s, a, b) = (&selection, &self.arena, &mut self.backend);
         let (blocks, units) = (s.blocks.count(), s.blocks.units.len());
         let (used, masks, compute) = (s.current.packed_end(), s.current.mask_words(), s.blocks.compute);
+        let is_open = usize::from(window.is_some());
+        // While a step switches, its set's masks have the place of those that stand.
+        let switches = window.is_some() && s.pending.is_some();
+        let (standing, new_masks) = if switches { (&a.old_masks, s.next_set().mask_words()) } else { (&a.masks, 0) };
         let mut read = |buffer, dtype, len| {
             let ticket = b.read(buffer, 0, len).map_err(device::<B>("read the state"))?;
             Ok((ticket, HostBuffer::zeros(dtype, len), false))
@@ -134,15 +199,18 @@ impl<B: Backend> Optimizer<B> {
         let pieces = [
             read(&a.m, compute, used)?,
             read(&a.v, compute, used)?,
-            read(&a.masks, DType::U32, masks)?,
+            read(standing, DType::U32, masks)?,
             read(&a.table, DType::F64, units * ROW)?,
             read(&a.steps, DType::U32, blocks)?,
             read(&a.powers, DType::F64, 4 * blocks)?,
             read(&a.flags, DType::U32, flag::LEN)?,
             read(&a.norm, DType::F64, norm::LEN)?,
+            read(&a.gradient, compute, s.next_set().packed_end() * is_open)?,
+            read(&a.masks, DType::U32, new_masks)?,
+            read(&a.sums, DType::F64, blocks * is_open)?,
         ];
         b.submit().map_err(device::<B>("read the state"))?;
-        Ok(Saving { units: s.blocks.unit_of_blocks(), selection: self.selection.clone(), last: self.last.clone(), pieces })
+        Ok(Saving { units: s.blocks.unit_of_blocks(), selection, last: self.last.clone(), window, pieces })
     }
 
     /// The record of everything that a bit-exact continuation needs, waiting for the device.
@@ -159,6 +227,13 @@ impl<B: Backend> Optimizer<B> {
             self.backend.relax();
         }
     }
+}
+
+/// The unit at the cursor; where its blocks were removed, the next one that has any, which is where a walk begins.
+fn cursor_name(s: &Selection) -> String {
+    let units = s.blocks.units.len() as u32;
+    let walk = (s.cursor..units).chain(0..s.cursor);
+    walk.map(|u| s.blocks.unit_name(u)).find(|name| !name.is_empty()).unwrap_or_default()
 }
 
 fn u32s(buffer: &HostBuffer) -> &[u32] {
