@@ -29,7 +29,7 @@ macro_rules! agreement {
             delivery::masks_are_of_the_largest, delivery::masks_of_ties_and_special_values, delivery::masks_of_large_blocks,
             delivery::scores_of_gradients, delivery::scores_at_every_magnitude, processed::scores_of_processed_gradients,
             sealing::guard_and_clip, sealing::the_guard_at_its_limits, sealing::counters, sealing::one_block_at_a_time,
-            sealing::scores_enter_the_table,
+            sealing::sums_in_the_order_that_is_asked_for, sealing::scores_enter_the_table,
             moving::clear_and_carry, moving::update, moving::update_of_coordinates_that_enter,
             moving::a_skipped_step_moves_nothing, moving::sign_steps, moving::sign_steps_of_special_values,
             moving::the_count_of_nans_saturates,

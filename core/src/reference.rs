@@ -191,7 +191,7 @@ impl<T: HostTensors> Backend for Reference<T> {
             if passes {
                 advance(a, w);
             } else if part == Seal::Block && w.switch.is_some() {
-                w.active.iter().for_each(|r| store(a, r.block, 0, Powers::START));
+                w.summed.iter().for_each(|r| store(a, r.block, 0, Powers::START));
             }
             if part == Seal::Step {
                 clip(a, w, total);
@@ -306,7 +306,7 @@ fn powers(a: &HostArena, block: BlockId) -> Powers {
 /// Over the packed gradients of all regions: the sum of squares, whether the guard passes, how many masks came of zeros.
 fn inspect(a: &HostArena, w: &Work<'_>) -> (f64, bool, u32) {
     let (mut total, mut passes, mut zero_masks) = (0.0, true, 0);
-    for r in w.active {
+    for r in w.summed {
         let packed = match &a.gradient {
             HostBuffer::F64(g) => adam::inspect(&g[r.gradient()], w.hyper.inv_loss_scale),
             g => adam::inspect(&f32::words(g)[r.gradient()], w.hyper.inv_loss_scale),
@@ -343,7 +343,7 @@ fn count_step(a: &mut HostArena, guard_limit: u32) {
 
 /// t and the powers of beta go on.
 fn advance(a: &mut HostArena, w: &Work<'_>) {
-    for r in w.active {
+    for r in w.summed {
         let (t, mut p) = match r.fresh {
             true => (0, Powers::START),
             false => (u32::words(&a.steps)[r.block as usize], powers(a, r.block)),

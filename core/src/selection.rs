@@ -116,6 +116,9 @@ pub(crate) struct Selection {
     chosen: Vec<bool>,
     /// The largest factors that any block has on learning rate and weight decay; at least 1.
     pub largest_scales: Scales,
+    /// Blocks go by the order of a record (see [`Blocks::rank`]); the regions of the open step in that order.
+    pub blocks_are_reordered: bool,
+    pub summed: Vec<Region>,
 }
 
 impl Selection {
@@ -142,6 +145,8 @@ impl Selection {
             index: vec![NONE; blocks.count()],
             chosen: vec![false; blocks.count()],
             largest_scales: Scales::default(),
+            blocks_are_reordered: false,
+            summed: Vec::new(),
             budget: n_s,
             blocks,
             config,
@@ -199,6 +204,7 @@ impl Selection {
         }
         let largest = |f: fn(&Scales) -> f64| self.blocks.specs.iter().map(|s| f(&s.scales)).fold(1.0, f64::max);
         self.largest_scales = Scales { lr: largest(|s| s.lr), weight_decay: largest(|s| s.weight_decay) };
+        self.blocks_are_reordered = self.blocks.is_reordered();
         self.chosen.fill(false);
         let set = self.pending.as_ref().unwrap_or(&self.current);
         set.regions.iter().for_each(|r| self.chosen[r.block as usize] = true);
@@ -414,6 +420,16 @@ impl Selection {
         for unit in 0..self.visits.len() {
             let any = self.members_of(unit as u32).iter().any(|b| set.binary_search_by_key(b, |s| s.0).is_ok());
             self.visits[unit] += u64::from(any);
+        }
+    }
+
+    /// A step begins: in which order its regions are summed.
+    pub fn order_sums(&mut self) {
+        if self.blocks_are_reordered {
+            let set = self.pending.as_ref().unwrap_or(&self.current);
+            self.summed.clear();
+            self.summed.extend_from_slice(&set.regions);
+            self.summed.sort_unstable_by_key(|r| self.blocks.rank(r.block));
         }
     }
 

@@ -248,6 +248,7 @@ mod checks {
             last: true,
             wanted: &[],
             active,
+            summed: active,
             idle: &[],
             scored: &[],
             members: &[],

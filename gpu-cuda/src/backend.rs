@@ -198,7 +198,7 @@ impl Backend for Cuda {
     }
 
     fn seal(&mut self, a: &mut DeviceArena, w: &Work<'_>, part: Seal) -> Result<(), Error> {
-        let tables = self.tables(if part == Seal::Counters { &[] } else { w.active }, &[], &[])?;
+        let tables = self.tables(if part == Seal::Counters { &[] } else { w.summed }, &[], &[])?;
         self.queue_seal(a, w, part, &tables)
     }
 
@@ -223,7 +223,7 @@ impl Backend for Cuda {
 
     /// As the default, with one upload of all its tables.
     fn finish(&mut self, a: &mut DeviceArena, w: &Work<'_>, params: &mut [Parameter<TensorMut<'_>>]) -> Result<(), Error> {
-        let tables = self.tables(w.active, w.scored, w.members)?;
+        let tables = self.tables(w.summed, w.scored, w.members)?;
         self.queue_seal(a, w, Seal::Step, &tables)?;
         self.queue_enter_scores(a, w, &tables)?;
         self.switch(a, w)?;

@@ -67,6 +67,7 @@ fn work<'a>(active: &'a [Region], scored: &'a [ScoredUnit], members: &'a [u32]) 
         last: true,
         wanted: &[],
         active,
+        summed: active,
         idle: &[],
         scored,
         members,

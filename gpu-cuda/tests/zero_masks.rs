@@ -33,6 +33,7 @@ fn zeros_count_where_there_is_a_mask_and_before_they_are_scaled() {
                 last: true,
                 wanted: &[],
                 active: &regions,
+                summed: &regions,
                 idle: &[],
                 scored: &[],
                 members: &[],

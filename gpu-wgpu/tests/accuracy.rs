@@ -135,6 +135,7 @@ fn work<'a>(active: &'a [Region]) -> Work<'a> {
         last: true,
         wanted: &[],
         active,
+        summed: active,
         idle: &[],
         scored: &[],
         members: &[],

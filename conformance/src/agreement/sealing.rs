@@ -30,6 +30,7 @@ fn work(active: &[Region], variant: u64) -> Work<'_> {
         last: true,
         wanted: &[],
         active,
+        summed: active,
         idle: &[],
         scored: &[],
         members: &[],
@@ -97,6 +98,33 @@ pub fn guard_and_clip<H: Harness>(h: &mut H) {
             pair.seal(&work(&[], variant), Seal::Step);
             check(&mut pair);
         }
+    }
+}
+
+/// A6.3: sums are added in the order of `summed`, whatever the blocks' numbers are. Two of the three are less than half of
+/// the last place of the other, and more than that together.
+pub fn sums_in_the_order_that_is_asked_for<H: Harness>(h: &mut H) {
+    let active = regions();
+    for dtype in [DType::F32, DType::F64].into_iter().filter(|d| H::supports(*d)) {
+        let mut told_apart = 0;
+        for large in [1.0, 1.0625, 1.125, 1.25] {
+            let mut values = [0.0; 2900];
+            (values[2800], values[2801]) = (1.0, large);
+            (values[1750], values[0]) = (0.4f64.sqrt() * 2f64.powf(-25.5), 0.4f64.sqrt() * 2f64.powf(-25.5));
+            let g = Host::from_doubles(values.into_iter(), dtype);
+            let mut norms = Vec::new();
+            for order in [[0, 1, 2], [1, 2, 0], [2, 1, 0], [1, 0, 2]] {
+                let (mut pair, _) = start(h, dtype, format!("{dtype}, {large}, order {order:?}"));
+                pair.write(Field::Gradient, 0, g.view());
+                let summed = order.map(|i: usize| active[i]);
+                pair.seal(&Work { summed: &summed, ..work(&active, 0) }, Seal::Step);
+                check(&mut pair);
+                let View::F64(norm) = Field::Norm.of(&pair.host).view(0, 1) else { unreachable!("norms are f64") };
+                norms.push(norm[0].to_bits());
+            }
+            told_apart += usize::from(norms[0] != norms[1]);
+        }
+        assert!(told_apart > 0, "{dtype}: the reference itself does not tell the orders apart");
     }
 }
 

@@ -184,7 +184,7 @@ impl Backend for Toy {
     }
 
     fn seal(&mut self, a: &mut Arena<Buffer>, w: &Work<'_>, part: Seal) -> Result<(), ToyError> {
-        let (a, regions, h, switches, limit) = (addresses(a), w.active.to_vec(), w.hyper, w.switch.is_some(), w.guard_limit);
+        let (a, regions, h, switches, limit) = (addresses(a), w.summed.to_vec(), w.hyper, w.switch.is_some(), w.guard_limit);
         self.record(move |memory| {
             if part != Seal::Counters {
                 let inspected = seal::inspect(memory, &a, &regions, h.inv_loss_scale);

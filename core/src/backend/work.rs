@@ -109,6 +109,9 @@ pub struct Work<'a> {
     pub wanted: &'a [Wanted],
     /// The set of this step.
     pub active: &'a [Region],
+    /// The same regions in the order in which `seal` adds their sums up: by block, but where a record was restored that had
+    /// been saved with its blocks in another order.
+    pub summed: &'a [Region],
     /// Blocks that move without state; their k is 0.
     pub idle: &'a [Region],
     /// Units scored on this step. Final in `finish` and `enter_scores`: a probe may not have come.

@@ -39,13 +39,13 @@ impl<B: Backend> Optimizer<B> {
         }
         self.backend.deliver(&mut self.arena, &w, wanted, g, p.as_deref_mut())?;
         let (Some(region), Some(p)) = (w.active(wanted), p) else { return Ok(()) };
-        let own = Work { active: core::slice::from_ref(region), ..w };
+        let own = Work { active: core::slice::from_ref(region), summed: core::slice::from_ref(region), ..w };
         apply(&mut self.backend, &mut self.arena, self.entering.as_mut(), &own, p)
     }
 
     /// What ends a step of blocks that were updated already.
     pub(super) fn close_immediate(&mut self, open: &Open) -> Done<B> {
-        let w = Work { active: &[], ..work(&self.selection, open) };
+        let w = Work { active: &[], summed: &[], ..work(&self.selection, open) };
         self.backend.seal(&mut self.arena, &w, Seal::Counters)?;
         self.backend.enter_scores(&mut self.arena, &w)?;
         if let Some([m, v]) = self.entering.take() {

@@ -54,6 +54,7 @@ pub(super) fn work<'a>(s: &'a Selection, open: &Open) -> Work<'a> {
         last: open.is_last(),
         wanted: s.wanted(open.is_last()),
         active: &s.next_set().regions,
+        summed: if s.blocks_are_reordered { &s.summed } else { &s.next_set().regions },
         idle: &s.plan.idle,
         scored: &s.plan.scored,
         members: &s.members,
@@ -105,6 +106,7 @@ impl<B: Backend> Optimizer<B> {
             self.prepare_entering()?;
         }
         let mut open = Open::new(&self.selection.config, &step, switching, carrying);
+        self.selection.order_sums();
         self.begin_micro_batch(&mut open);
         self.phase = Phase::Open(open);
         self.reset_arrivals();

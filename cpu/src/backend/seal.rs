@@ -22,7 +22,7 @@ const EMPTY: Inspected = Inspected { sum: 0.0, passes: true, all_zero: true };
 /// Reads all packed gradients. Blocks are added in index order (A6.3), whichever thread had which.
 pub(super) fn inspect(a: &HostArena, w: &Work<'_>, grain: usize) -> Sealed {
     let mut out = Sealed { total: 0.0, passes: true, zero_masks: 0 };
-    for regions in w.active.chunks(BATCH) {
+    for regions in w.summed.chunks(BATCH) {
         let mut jobs: Batch<_> = regions.iter().map(|r| (r, EMPTY)).collect();
         let Ok(()) = each::<_, Infallible>(&mut jobs, grain, &|(r, _)| r.k, &|(r, inspected)| {
             *inspected = kernels::inspect(a.gradient.view(r.gradient_at, r.k), w.hyper.inv_loss_scale, grain);
@@ -43,7 +43,7 @@ pub(super) fn decide(a: &mut HostArena, w: &Work<'_>, part: Seal, sealed: Sealed
     if sealed.passes {
         advance(a, w);
     } else if part == Seal::Block && w.switch.is_some() {
-        w.active.iter().for_each(|r| store(a, r.block, 0, &Powers::START));
+        w.summed.iter().for_each(|r| store(a, r.block, 0, &Powers::START));
     }
     if part == Seal::Step {
         clip(a, w, sealed.total);
@@ -63,7 +63,7 @@ fn clip(a: &mut HostArena, w: &Work<'_>, total: f64) {
 
 /// t and the powers of beta go on.
 fn advance(a: &mut HostArena, w: &Work<'_>) {
-    for r in w.active {
+    for r in w.summed {
         let (t, mut p) = match r.fresh {
             true => (0, Powers::START),
             false => (words(&a.steps)[r.block as usize], powers(&a.powers, r.block)),

@@ -52,7 +52,7 @@ impl Cuda {
     }
 
     pub(super) fn queue_seal(&mut self, a: &DeviceArena, w: &Work<'_>, part: Seal, tables: &Tables) -> Result<(), Error> {
-        let (kernels, count) = (self.kernels.clone(), if part == Seal::Counters { 0 } else { w.active.len() });
+        let (kernels, count) = (self.kernels.clone(), if part == Seal::Counters { 0 } else { w.summed.len() });
         let (subtrees, found) = (self.scratch.subtrees(tables.subtrees)?, self.scratch.found(count)?);
         if count > 0 {
             self.inspect(a, w, tables, (subtrees, found))?;
@@ -85,7 +85,7 @@ impl Cuda {
     fn inspect(
         &mut self, a: &DeviceArena, w: &Work<'_>, tables: &Tables, (subtrees, found): (Address, Address),
     ) -> Result<(), Error> {
-        let (kernels, count) = (self.kernels.clone(), w.active.len());
+        let (kernels, count) = (self.kernels.clone(), w.summed.len());
         self.scratch.found.zero(0, count)?;
         let arguments = Inspect {
             gradient: a.gradient.at(0),

@@ -33,7 +33,7 @@ impl Work {
             Seal::Block => ONE_BLOCK,
             Seal::Counters => COUNTERS,
         };
-        let active = if part == Seal::Counters { &[] } else { w.active };
+        let active = if part == Seal::Counters { &[] } else { w.summed };
         for (i, r) in active.iter().enumerate() {
             self.inspect(a, r, &w.hyper, i == 0, part == Seal::Step && w.switch.is_some())?;
         }

@@ -97,6 +97,7 @@ impl<B: Backend> Optimizer<B> {
     /// An open step that was saved, as it was.
     fn reopen(&mut self, window: &Window, switching: bool, carrying: bool) -> Open {
         self.selection.mark_fresh();
+        self.selection.order_sums();
         let mut open = Open::new(&self.selection.config, &window.step, switching, carrying);
         open.micro_batch = window.micro_batch;
         self.begin_micro_batch(&mut open);
