@@ -239,6 +239,20 @@ impl Blocks {
         self.rank[block as usize]
     }
 
+    /// By block its place in that order, by unit its number, as if those that were removed had never been.
+    pub(crate) fn order(&self) -> [Vec<u64>; 2] {
+        let mut live: Vec<BlockId> = self.live().map(|(b, _)| b).collect();
+        live.sort_unstable_by_key(|b| self.rank(*b));
+        let (mut places, mut units) = (alloc::vec![0; self.specs.len()], Vec::new());
+        (0..).zip(live).for_each(|(place, b)| places[b as usize] = place);
+        let mut number = 0;
+        for unit in &self.units {
+            units.push(number);
+            number += u64::from(!unit.blocks.is_empty());
+        }
+        [places, units]
+    }
+
     /// Sums over blocks do not go by their numbers.
     pub(crate) fn is_reordered(&self) -> bool {
         (0..).zip(&self.rank).any(|(b, r)| *r != b)

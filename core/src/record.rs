@@ -4,15 +4,20 @@
 //! |---|---|---|
 //! | `format` | u64 x 1 | [`FORMAT`] |
 //! | `config` | u8 | the configuration, a `name = value` line a field |
-//! | `host` | u64 | step, decisions, draws, losses since the last decision, forced, a set is pending, budget; what the last step came to |
+//! | `host` | u64 | step, decisions, draws, losses since the last decision, forced, a set is pending, budget, coordinates of its sets; what the last step came to |
 //! | `losses` | f64 | the last losses, oldest first |
 //! | `cursor` | u8 | name of the unit that round-robin looks at next |
 //! | `flags`, `norm` | u32, f64 | [`flag`](crate::backend::flag), [`norm`](crate::backend::norm) |
-//! | `block/NAME` | u64 | shape, type, state, t and powers of a block, visits and score of its unit, its part in the last step, its scales |
+//! | `block/NAME` | u64 | shape, type, state, t and powers of a block, visits and score of its unit, its part in the last step, its scales, its place and its unit's; in an open step, whether its gradient has come |
 //! | `m/NAME`, `v/NAME` | compute type | packed moments of a block of the set that last updated |
 //! | `mask/NAME` | u32 | its mask, where only a part of it is active |
+//! | `round`, `own` | u64 | units that a cyclic policy still has to visit, by [`Blocks::unit_key`](crate::block::Blocks::unit_key); what a rule of the user's own remembers |
+//! | `window` | u64 | of a step that was open: micro-batch, their number, loss, learning rate, inverse loss scale |
+//! | `g/NAME`, `new_mask/NAME` | compute type, u32 | of such a step: packed gradients so far, and new masks where it switches |
 //!
-//! Blocks are matched by name, shape and type, never by position. Learning rates and schedules are the caller's.
+//! Blocks are matched by name, shape and type, never by position: where they are registered in another order, the run keeps
+//! the order that it had, in draws, ties and sums. A tied block goes by the first of its names in alphabetical order.
+//! Learning rates and schedules are the caller's.
 
 #[cfg(feature = "safetensors")]
 pub mod file;

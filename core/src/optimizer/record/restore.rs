@@ -243,6 +243,11 @@ fn in_order(ours: &Selection, record: &Record) -> Checked<Selection> {
         }
     }
     s.blocks.reorder(&places, &numbers);
+    // The layer of a group is that of its first block.
+    let policy = &s.config.policy;
+    if s.blocks.is_reordered() && policy.trigger().is_some() && !policy.keeps_budget(&s.blocks) {
+        s.budget = policy.maximum(&s.blocks);
+    }
     Ok(s)
 }
 

@@ -23,6 +23,8 @@ pub struct Saving<B: Backend> {
     last: LastStep,
     /// By block, its unit.
     units: Vec<Option<u32>>,
+    /// By block its place, by unit its number, of those that are left.
+    order: [Vec<u64>; 2],
     /// Of an open step.
     window: Option<Window>,
     /// Buffers on their way, and whether they have come.
@@ -148,9 +150,9 @@ impl<B: Backend> Saving<B> {
                 *word = power.to_bits();
             }
         }
-        words[word::RANK] = u64::from(s.blocks.rank(block));
+        words[word::RANK] = self.order[0][at];
         if let Some(unit) = self.units[at] {
-            words[word::UNIT_NUMBER] = u64::from(unit);
+            words[word::UNIT_NUMBER] = self.order[1][unit as usize];
             words[word::UNIT] = s.blocks.unit_key(unit);
             words[word::VISITS] = s.visits[unit as usize];
             for (word, x) in words[word::TABLE..].iter_mut().zip(&f64s(table)[unit as usize * ROW..][..ROW]) {
@@ -210,7 +212,14 @@ impl<B: Backend> Optimizer<B> {
             read(&a.sums, DType::F64, blocks * is_open)?,
         ];
         b.submit().map_err(device::<B>("read the state"))?;
-        Ok(Saving { units: s.blocks.unit_of_blocks(), selection, last: self.last.clone(), window, pieces })
+        Ok(Saving {
+            units: s.blocks.unit_of_blocks(),
+            order: s.blocks.order(),
+            selection,
+            last: self.last.clone(),
+            window,
+            pieces,
+        })
     }
 
     /// The record of everything that a bit-exact continuation needs, waiting for the device.
