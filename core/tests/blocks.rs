@@ -4,8 +4,8 @@
 mod common;
 
 use blockllm::{
-    Across, BlockSpec, Config, Error, Fill, First, Inactive, Optimizer, Order, Policy, Reference, Slices, Step, Trigger, View,
-    ViewMut,
+    Across, BlockSpec, Config, Error, Fill, First, Inactive, Optimizer, Order, Policy, Reference, ScoreKind, Slices, Step,
+    Trigger, View, ViewMut,
 };
 use common::*;
 
@@ -46,13 +46,18 @@ fn the_budget_follows_what_is_added_at_the_next_decision_a1_1() {
     for inactive in [Inactive::Frozen, Inactive::SignSgd(1.0)] {
         for immediate in [false, true] {
             let clip = if immediate { None } else { Some(1.0) };
-            let config = Config { inactive, immediate, clip, ..config() };
+            let score = ScoreKind::GradientNorm;
+            let config = Config { inactive, immediate, clip, score, ..config() };
             let (mut o, mut p) = (make(&named(0..6), &config), tensors(8));
             train(&mut o, &mut p[..6], 0..4);
             let (set, moments) = (o.active().counts().collect::<Vec<_>>(), o.memory().moments);
+            let visits = o.visits().to_vec();
+            assert!(visits.iter().sum::<u64>() > 0);
             assert_eq!((o.budget(), moments), (127, 2 * 4 * 127));
             assert_eq!(o.add_blocks(&named(6..8)).unwrap(), 6..8);
             assert_eq!(o.budget(), 208, "415 coordinates, half of them active");
+            assert_eq!(o.visits()[..6], visits);
+            assert!(o.report().unwrap().scores[6..].iter().all(Option::is_none), "no score before a gradient");
             assert_eq!(o.active().counts().collect::<Vec<_>>(), set, "idle until the next decision");
             let mut seen = [false; 8];
             for t in 4..40 {
@@ -259,6 +264,13 @@ fn full_adamw_goes_on_as_block_llm_with_everything_active_and_back_to_the_bit() 
         record.leaves().iter().filter(|l| l.name.starts_with("m/") || l.name.starts_with("v/")).cloned().collect::<Vec<_>>()
     };
     assert_eq!(moments(&mut full), moments(&mut back));
+    let steps = |o: &mut Optimizer<Reference>| {
+        let record = o.save().unwrap();
+        let blocks = record.leaves().iter().filter(|l| l.name.starts_with("block/"));
+        blocks.map(|l| l.data[8 * 6..8 * 7].to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(&mut full), steps(&mut back));
+    assert_eq!(steps(&mut full)[0][0], 22, "t of each block");
 }
 
 #[test]
