@@ -2,6 +2,7 @@
 
 use crate::block::Blocks;
 use crate::random::Stream;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// Units of one layer and category, by number.
@@ -11,22 +12,18 @@ struct Cell {
     units: Vec<u32>,
 }
 
-/// Cells in order of first appearance; units without a layer are in none.
+/// Cells in order of first appearance; units without a layer are in none. Keys are looked up in maps: a model may have
+/// thousands of cells, and a decision falls within a step.
 fn cells(blocks: &Blocks, units: impl Iterator<Item = u32>) -> Vec<Cell> {
-    let (mut keys, mut layers, mut cells) = (Vec::new(), Vec::new(), Vec::<Cell>::new());
+    let (mut keys, mut layers, mut cells) = (BTreeMap::new(), BTreeMap::new(), Vec::<Cell>::new());
     for unit in units {
         let spec = blocks.spec(blocks.units[unit as usize].blocks[0]);
         let Some(layer) = spec.layer else { continue };
-        let key = (layer, spec.category.as_deref());
-        let cell = keys.iter().position(|k| *k == key).unwrap_or_else(|| {
-            let ordinal = layers.iter().position(|l| *l == layer).unwrap_or_else(|| {
-                layers.push(layer);
-                layers.len() - 1
-            });
-            keys.push(key);
-            cells.push(Cell { layer: ordinal as u64, units: Vec::new() });
-            cells.len() - 1
-        });
+        let cell = *keys.entry((layer, spec.category.as_deref())).or_insert(cells.len());
+        if cell == cells.len() {
+            let next = layers.len() as u64;
+            cells.push(Cell { layer: *layers.entry(layer).or_insert(next), units: Vec::new() });
+        }
         cells[cell].units.push(unit);
     }
     cells
