@@ -29,6 +29,7 @@
 //! | who you are | start at |
 //! |---|---|
 //! | you embed the optimizer | [`Optimizer`], [`Config`], [`BlockSpec`]; for tensors in host memory [`HostTensors`] |
+//! | your policy goes by layers | [`names`], which reads them from parameter names |
 //! | you write a backend | [`backend`], then [`reference`](mod@reference), which does the same in plain loops |
 //! | you want the maths | [`algorithm`], whose rules the code cites as `A2.5`; [`adam`], [`state_free`], [`mask`] |
 //! | you keep checkpoints | [`record`] |
@@ -71,6 +72,8 @@ pub mod config;
 pub mod error;
 #[cfg(feature = "alloc")]
 pub mod fill;
+#[cfg(feature = "alloc")]
+pub mod names;
 #[cfg(feature = "alloc")]
 mod optimizer;
 #[cfg(feature = "alloc")]
