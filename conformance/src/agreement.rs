@@ -2,6 +2,7 @@
 //! them. Each operation is held to the reference from the same arena; then whole runs, the golden data, and what a step
 //! may cost.
 
+pub mod coming_and_going;
 pub mod cost;
 pub mod delivery;
 pub mod golden;
@@ -34,6 +35,8 @@ macro_rules! agreement {
             moving::a_skipped_step_moves_nothing, moving::sign_steps, moving::sign_steps_of_special_values,
             moving::the_count_of_nans_saturates,
             runs::whole_steps, runs::streamed_in_any_order, runs::wider_types,
+            coming_and_going::blocks_come_and_go, coming_and_going::moments_are_taken_over,
+            coming_and_going::a_window_goes_on_elsewhere,
             golden::engine_traces, golden_operations::adam_as_pytorch, golden_operations::exact_masks,
             golden_operations::switch_trajectories,
             cost::a_plain_step_reads_nothing_and_allocates_nothing,

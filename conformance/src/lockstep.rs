@@ -80,6 +80,37 @@ impl<'h, H: Harness> Lockstep<'h, H> {
         }
     }
 
+    /// Adds blocks on both sides, with their parameters.
+    ///
+    /// # Panics
+    /// Where either refuses.
+    pub fn add(&mut self, specs: &[BlockSpec], params: Vec<Host>) {
+        let ours = self.reference.add_blocks(specs).expect("blocks that fit");
+        let theirs = self.device.add_blocks(specs).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        assert_eq!(ours, theirs, "{}", self.name);
+        self.tensors.extend(params.iter().map(|p| self.harness.upload(p.view())));
+        self.params.extend(params);
+    }
+
+    /// Removes a block on both sides.
+    ///
+    /// # Panics
+    /// Where either refuses.
+    pub fn remove(&mut self, block: u32) {
+        self.reference.remove_block(block).expect("a block that is there");
+        self.device.remove_block(block).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+    }
+
+    /// Takes moments over on both sides.
+    ///
+    /// # Panics
+    /// Where either refuses.
+    pub fn adopt(&mut self, record: &Record) {
+        let ours = self.reference.adopt(record).expect("moments that fit");
+        let theirs = self.device.adopt(record).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        assert_eq!(ours, theirs, "{}", self.name);
+    }
+
     /// Asks both for a decision.
     ///
     /// # Panics
@@ -222,7 +253,8 @@ impl State {
         };
         for spec in specs {
             let leaf = |prefix: &str| r.get(&format!("{prefix}/{}", spec.name));
-            let block = words(leaf("block").expect("a leaf for every block"));
+            // A block that was removed has no leaf, and no coordinates here.
+            let block = leaf("block").map_or_else(|| vec![0; POWERS + 4], words);
             let power = |i: usize| f64::from_bits(block[POWERS + i]);
             out.powers.push((block[STEPS_WORD], Powers { before: [power(0), power(1)], now: [power(2), power(3)] }));
             let bitmap: Option<Vec<u32>> = leaf("mask").map(|l| words(l).into_iter().map(|w| w as u32).collect());
