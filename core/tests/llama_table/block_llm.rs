@@ -214,6 +214,8 @@ struct Seen {
     void: u32,
     kept: u32,
     partial: u32,
+    /// Whole blocks that use up the budget to the last coordinate.
+    exact: u32,
 }
 
 fn follow(table: &[BlockSpec], config: &Config) -> Seen {
@@ -238,7 +240,9 @@ fn follow(table: &[BlockSpec], config: &Config) -> Seen {
         seen.cut_groups += u32::from(model.units.iter().any(cut));
         seen.void += u32::from(t.is_multiple_of(K) && model.decisions == before);
         seen.kept += u32::from(model.decisions > before && !model.switches);
-        seen.partial += u32::from(model.set.iter().any(|&(b, k)| k < table[b as usize].len()));
+        let partial = model.set.iter().any(|&(b, k)| k < table[b as usize].len());
+        seen.partial += u32::from(partial);
+        seen.exact += u32::from(!partial && model.set.iter().map(|s| s.1).sum::<usize>() == model.n_s);
         seen.sets.insert(model.set.clone());
     }
     seen
@@ -299,6 +303,37 @@ fn the_same_units_win_again() {
         let most = config(score, VisitBias::None, Fill::Whole, Inactive::SignSgd(1.0));
         let seen = follow(&lisa(), &Config { sparsity: 0.08, ..most });
         assert!(seen.kept > 0 && seen.sets.len() > 1, "{} kept, {} sets", seen.kept, seen.sets.len());
+    }
+}
+
+/// Blocks are taken until their sum reaches the room: one that meets it is the last, and the next has no share (A4.2).
+#[test]
+fn a_sum_that_meets_the_room_ends_the_fill() {
+    let table = single();
+    let n: usize = table.iter().map(BlockSpec::len).sum();
+    assert!(n.is_multiple_of(8)); // as every block is, and so this budget
+    let sparsity = ((n / 10 * 7 / 8 * 8) as f64 + 0.5) / n as f64;
+    for fill in [Fill::LastMasked, Fill::Uniform] {
+        let uneven = config(ScoreKind::GradientRms, VisitBias::None, fill, Inactive::SignSgd(1.0));
+        let seen = follow(&table, &Config { sparsity, ..uneven });
+        assert!(seen.exact > 0 && seen.partial > 0, "{} exact, {} partial", seen.exact, seen.partial);
+    }
+}
+
+/// What is left once blocks were frozen is less than the room: it is active whole, in shares too.
+#[test]
+fn a_room_for_more_than_there_is_takes_everything() {
+    for fill in FILLS {
+        let most = config(ScoreKind::GradientNorm, VisitBias::Ratio, fill, Inactive::SignSgd(1.0));
+        let table = single();
+        let mut run = Run::new(&table, &Config { sparsity: 0.1, ..most });
+        run.step(1);
+        let frozen = 1..28; // three layers of twelve
+        frozen.clone().for_each(|b| run.optimizer.freeze(b).unwrap());
+        run.step(2);
+        let rest: Vec<Count> =
+            (0..table.len() as u32).filter(|b| !frozen.contains(b)).map(|b| (b, table[b as usize].len())).collect();
+        assert_eq!(run.set(), rest, "{fill:?}");
     }
 }
 
