@@ -99,7 +99,8 @@ impl Policy {
         }
     }
 
-    /// It keeps to n_s and fills it as configured; others ignore sparsity and fill.
+    /// It keeps to n_s and fills it as configured; others ignore sparsity and fill, and hold what they can have active
+    /// ([`Self::maximum`]).
     pub fn keeps_budget(&self, blocks: &Blocks) -> bool {
         match self {
             Self::BlockLlm(_) | Self::RandomBlocks { .. } => true,
@@ -121,14 +122,14 @@ impl Policy {
         }
     }
 
-    /// The most coordinates that are ever active at once under a policy that does not keep to n_s: what the arena must
-    /// hold. Frozen blocks are counted, since they may be thawed.
+    /// The most coordinates that are active at once under a policy that does not keep to n_s, of the blocks trainable now:
+    /// what the arena must hold.
     pub fn maximum(&self, blocks: &Blocks) -> usize {
-        let len = |u: &u32| blocks.units[*u as usize].blocks.iter().map(|&b| blocks.len(b)).sum::<usize>();
-        let units = 0..blocks.units.len() as u32;
-        let (always, mut others): (Vec<u32>, Vec<u32>) = units.partition(|&u| blocks.units[u as usize].always_active);
-        others.sort_by_key(|u| core::cmp::Reverse(len(u)));
-        let largest = |n: usize| others.iter().take(n).map(len).sum::<usize>();
+        let largest = |n: usize| {
+            let mut lengths: Vec<usize> = blocks.selectable_units().map(|u| blocks.unit_len(u)).collect();
+            lengths.sort_unstable_by_key(|n| core::cmp::Reverse(*n));
+            lengths.into_iter().take(n).sum::<usize>()
+        };
         let most = match self {
             Self::Cyclic { .. } => largest(1),
             Self::Lisa { units, .. } => largest(*units as usize),
@@ -136,7 +137,7 @@ impl Policy {
             Self::Own(own) => return own.rule().maximum(blocks).unwrap_or_else(|| blocks.trainable_len()),
             Self::BlockLlm(_) | Self::Full | Self::RandomBlocks { .. } => return blocks.trainable_len(),
         };
-        most + always.iter().map(len).sum::<usize>()
+        most + blocks.always_active_len()
     }
 
     /// The next set of a policy that does not score, or the first of one that does (A3.4). By block.

@@ -456,7 +456,27 @@ impl Selection {
     pub fn freeze(&mut self, block: BlockId) {
         self.blocks.specs[block as usize].frozen = true;
         self.drop_block(block);
+        self.follow_what_is_trainable();
         self.refresh();
+    }
+
+    /// A5.6. The caller has checked that the block is frozen.
+    pub fn thaw(&mut self, block: BlockId) {
+        self.blocks.specs[block as usize].frozen = false;
+        self.follow_what_is_trainable();
+        self.refresh();
+    }
+
+    /// n_s stays as it is (A1.1); a policy's own maximum is of what is trainable, from the next decision on.
+    pub fn follow_what_is_trainable(&mut self) {
+        if self.has_own_maximum() {
+            self.budget = self.config.policy.maximum(&self.blocks);
+        }
+    }
+
+    /// The policy selects, and not within n_s.
+    pub fn has_own_maximum(&self) -> bool {
+        self.config.policy.trigger().is_some() && !self.config.policy.keeps_budget(&self.blocks)
     }
 
     /// Takes a block out of current and pending set. The plan is to be made anew.

@@ -5,8 +5,8 @@
 mod common;
 
 use blockllm::{
-    BlockSpec, Config, Error, First, Inactive, LossEntry, Optimizer, Order, Policy, Progress, Reason, Reference, Stage, Step,
-    Trigger, View,
+    BlockSpec, Config, Error, First, Inactive, LossEntry, Optimizer, Order, Policy, Progress, Reason, Reference, Slices, Stage,
+    Step, Trigger, View,
 };
 use common::*;
 
@@ -170,4 +170,33 @@ fn nothing_to_scan_is_an_empty_set() {
         }
         assert_eq!((o.stage(), bits(&p)), (Stage::Training, before));
     }
+}
+
+#[test]
+fn what_is_held_follows_what_is_trainable_a1_1() {
+    // The largest of them is frozen: a cyclic policy holds what the largest of the others needs.
+    let mut specs = specs();
+    specs[2].frozen = true;
+    let policy = Policy::Cyclic { period: 1, order: Order::Ascending };
+    let config = Config { policy, inactive: Inactive::Frozen, ..Config::default() };
+    let make = |specs: &[BlockSpec]| Optimizer::new(Reference::<Slices>::default(), specs, config.clone()).unwrap();
+    let (mut o, mut p) = (make(&specs), parameters());
+    let moments = |o: &Optimizer<Reference>| o.memory().moments / 8;
+    run(&mut o, &mut p, 0..3);
+    assert_eq!((o.budget(), moments(&o)), (64, 64));
+    o.thaw(2).unwrap();
+    assert_eq!((o.budget(), moments(&o)), (90, 64), "room is made when a set needs it");
+    run(&mut o, &mut p, 3..9);
+    assert_eq!((o.budget(), moments(&o)), (90, 90));
+    o.freeze(2).unwrap();
+    run(&mut o, &mut p, 9..12);
+    assert_eq!((o.budget(), moments(&o)), (64, 64), "and given back");
+    o.thaw(2).unwrap();
+    // A record knows what was trainable.
+    let (record, mut q) = (o.save().unwrap(), p.clone());
+    let mut again = make(&specs);
+    again.restore(&record).unwrap();
+    run(&mut o, &mut p, 12..25);
+    run(&mut again, &mut q, 12..25);
+    assert_eq!((bits(&p), o.save().unwrap()), (bits(&q), again.save().unwrap()));
 }

@@ -163,7 +163,7 @@ impl Run {
         if matches!(self.t % 8, 5 | 6) && block == 5 {
             return vec![f32::INFINITY; LENGTHS[block]];
         }
-        let zero = self.t % 6 == 3 && block % 3 == 0;
+        let zero = self.t % 6 == 3 && block.is_multiple_of(3);
         (0..LENGTHS[block]).map(|i| if zero { 0.0 } else { noise(at, block, i) * (1.0 + block as f32) }).collect()
     }
 
@@ -216,7 +216,7 @@ impl Run {
         }
     }
 
-    fn to_end(&mut self) -> usize {
+    fn run_out(&mut self) -> usize {
         let mut ticks = 0;
         while self.t < STEPS {
             self.tick();
@@ -258,7 +258,7 @@ fn a_run_cut_at_200_places_goes_on_wherever_it_is_restored() {
     let mut seen = [0; 4];
     for (c, config) in configs.iter().enumerate() {
         let mut whole = Run::new(config, registered());
-        let ticks = whole.to_end() as u64;
+        let ticks = whole.run_out() as u64;
         let end = whole.end();
         assert!(whole.o.report().unwrap().skipped_total >= 4, "{config:?}");
         for cut in (c as u64..CUTS).step_by(configs.len()) {
@@ -280,10 +280,10 @@ fn a_run_cut_at_200_places_goes_on_wherever_it_is_restored() {
             let mut again = Run::go_on(config, order(cut), &kept);
             assert_eq!(again.o.is_step_open(), open);
             assert!(again.keep().record == kept.record, "saved anew at {at}, {config:?}");
-            again.to_end();
+            again.run_out();
             assert!(again.end() == end, "cut {cut} at {at} of {ticks}, step {}, {config:?}", kept.t);
             // The run that was saved goes on as if it had not been.
-            run.to_end();
+            run.run_out();
             assert!(run.end() == end, "saving changed the run: {at}, {config:?}");
         }
     }
@@ -330,7 +330,7 @@ fn a_run_goes_on_in_a_new_process() {
             let (t, micro) = text.split_once(' ').unwrap();
             let kept = Kept { record, p, t: t.parse().unwrap(), micro: micro.parse().unwrap() };
             let mut run = Run::go_on(config, order(c as u64), &kept);
-            run.to_end();
+            run.run_out();
             std::fs::write(file(folder, &format!("{c}.end")), floats(&run.p)).unwrap();
             save(&file(folder, &format!("{c}.end_record")), &run.o.save().unwrap()).unwrap();
         }
@@ -347,7 +347,7 @@ fn a_run_goes_on_in_a_new_process() {
         save(&file(folder.path(), &format!("{c}.record")), &run.o.save().unwrap()).unwrap();
         std::fs::write(file(folder.path(), &format!("{c}.params")), floats(&run.p)).unwrap();
         std::fs::write(file(folder.path(), &format!("{c}.place")), format!("{} {}", run.t, run.micro)).unwrap();
-        run.to_end();
+        run.run_out();
         ends.push((floats(&run.p), run.o.save().unwrap()));
     }
     let mut program = Command::new(std::env::current_exe().unwrap());

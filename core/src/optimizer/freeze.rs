@@ -46,8 +46,7 @@ impl<B: Backend> Optimizer<B> {
         if !selects && !spec.is_empty() {
             self.activate(block)?;
         }
-        self.selection.blocks.specs[block as usize].frozen = false;
-        self.selection.refresh();
+        self.selection.thaw(block);
         self.reset_arrivals();
         Ok(())
     }

@@ -44,11 +44,10 @@ pub fn next(blocks: &Blocks, drawn: &mut u64, stream: &mut Stream) -> Vec<u32> {
 
 /// The most coordinates of a draw: the larger half of each cell, its largest units.
 pub fn maximum(blocks: &Blocks) -> usize {
-    let len = |u: &u32| blocks.units[*u as usize].blocks.iter().map(|&b| blocks.len(b)).sum::<usize>();
-    let units = (0..blocks.units.len() as u32).filter(|&u| !blocks.units[u as usize].always_active);
+    let len = |u: &u32| blocks.unit_len(*u);
     let most = |mut cell: Cell| {
         cell.units.sort_by_key(|u| core::cmp::Reverse(len(u)));
         cell.units.iter().take(cell.units.len().div_ceil(2)).map(len).sum::<usize>()
     };
-    cells(blocks, units).into_iter().map(most).sum()
+    cells(blocks, blocks.selectable_units()).into_iter().map(most).sum()
 }

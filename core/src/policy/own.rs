@@ -64,7 +64,7 @@ pub trait Choose: Debug + Send + Sync {
 
     /// `None`: what it returns is a ranking, from which the engine fills n_s as `Config::fill` says. `Some`: what it
     /// returns is active whole, whatever `Config::sparsity` says, and this is the most coordinates, always-active ones
-    /// included, that are ever active at once: the size of m and of v. Asked once for a list of blocks, frozen ones included.
+    /// included, that are active at once: the size of m and of v. Asked again when blocks come, go, freeze or thaw.
     fn maximum(&self, _blocks: &Blocks) -> Option<usize> {
         None
     }

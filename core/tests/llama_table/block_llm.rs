@@ -250,7 +250,7 @@ fn follow(table: &[BlockSpec], config: &Config) -> Seen {
 
 fn config(score: ScoreKind, visit_bias: VisitBias, fill: Fill, inactive: Inactive) -> Config {
     let policy = Policy::BlockLlm(Trigger::Period(K));
-    Config { policy, score, visit_bias, fill, inactive, seed: 40, sparsity: 0.7, patience: 5, ..Config::paper() }
+    Config { policy, score, visit_bias, fill, inactive, seed: 40, sparsity: 0.7, patience: 5, ..super::common::near_the_paper() }
 }
 
 const FILLS: [Fill; 3] = [Fill::LastMasked, Fill::Uniform, Fill::Whole];

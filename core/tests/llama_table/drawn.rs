@@ -11,7 +11,7 @@ const K: u64 = 3;
 const SEED: u64 = 11;
 
 fn config(policy: Policy) -> Config {
-    Config { policy, seed: SEED, sparsity: 0.7, ..Config::paper() }
+    Config { policy, seed: SEED, sparsity: 0.7, ..super::common::near_the_paper() }
 }
 
 /// The sets of `draws` periods are `rule`'s, each for K steps, and none is larger than what was reserved.
@@ -199,7 +199,7 @@ fn random_blocks_fill_the_budget_from_a_shuffle() {
 #[test]
 fn full_is_everything_and_never_decides() {
     for table in [llama(), badam(), lisa()] {
-        let mut run = Run::new(&table, &Config { policy: Policy::Full, ..Config::paper() });
+        let mut run = Run::new(&table, &Config { policy: Policy::Full, ..super::common::near_the_paper() });
         let all: Vec<Count> = table.iter().enumerate().map(|(b, s)| (b as u32, s.len())).collect();
         for t in 1..=30 {
             assert_eq!(run.set(), all);

@@ -156,6 +156,12 @@ fn read(ours: &Selection, record: &Record) -> Checked<Restored> {
             out.read_block(record, block, unit, [&mut current, &mut pending])?;
         }
     }
+    // Of the blocks trainable in the record, and with groups in its order: a group's layer is that of its first block.
+    out.selection.follow_what_is_trainable();
+    if words[host::BUDGET] != out.selection.budget as u64 {
+        let problem = format!("its budget is {}, here it is {}", words[host::BUDGET], out.selection.budget);
+        return Err(("host".to_string(), problem));
+    }
     let mut set = out.selection.set(&current);
     set.regions.iter_mut().for_each(|r| r.fresh = false);
     out.runs = set.regions.iter().map(|r| read_run(&out.selection, record, r)).collect::<Checked<_>>()?;
@@ -190,9 +196,6 @@ fn read_window(ours: &Selection, record: &Record) -> Checked<Option<Window>> {
 /// Counters, losses and cursor; and all words of `host`.
 fn read_host(mut s: Selection, record: &Record) -> Checked<(Selection, Vec<u64>)> {
     let words = exactly(record.u64s("host")?, host::LEN, "host")?;
-    if words[host::BUDGET] != s.budget as u64 {
-        return Err(("host".into(), format!("its budget is {}, here it is {}", words[host::BUDGET], s.budget)));
-    }
     if words[..host::FORCED].iter().any(|w| *w > LARGEST) {
         return Err(("host".into(), "a count that no run reaches".to_string()));
     }
@@ -243,11 +246,6 @@ fn in_order(ours: &Selection, record: &Record) -> Checked<Selection> {
         }
     }
     s.blocks.reorder(&places, &numbers);
-    // The layer of a group is that of its first block.
-    let policy = &s.config.policy;
-    if s.blocks.is_reordered() && policy.trigger().is_some() && !policy.keeps_budget(&s.blocks) {
-        s.budget = policy.maximum(&s.blocks);
-    }
     Ok(s)
 }
 
