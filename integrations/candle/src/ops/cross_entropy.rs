@@ -1,7 +1,8 @@
+use super::graph::{Computed, Saved};
 use super::numeric::{exp_in_place, exp_sum, max, vectorized};
-use super::operand::{check, check_dtype, last_dim, read, values};
+use super::operand::{check, check_dtype, last_dim, read};
 use super::parallel::whole_rows;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, DType, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 const NAME: &str = "cross_entropy";
@@ -24,54 +25,46 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     if let Some(row) = targets.iter().position(|&t| t as usize >= v) {
         bail!("{NAME}: target {} of row {row} is out of range for logits {:?}", targets[row], logits.shape())
     }
-    logits.apply_op1(CrossEntropy { targets })
+    let loss = CpuStorage::F32(vec![mean_loss(read(NAME, logits)?.values(), &targets)]);
+    let kept = Saved::new(logits);
+    Computed { name: NAME, operands: [logits], values: loss, shape: Shape::from(()) }.record(move |g| {
+        let weight = g.to_scalar::<f32>()? / targets.len() as f32;
+        let logits = kept.get()?;
+        let dx = gradient(read(NAME, &logits)?.values(), &targets, weight);
+        Ok([Some(Tensor::from_vec(dx, logits.shape(), logits.device())?)])
+    })
 }
 
-struct CrossEntropy {
-    targets: Vec<u32>,
+fn mean_loss(logits: &[f32], targets: &[u32]) -> f32 {
+    let v = logits.len() / targets.len();
+    let rows = whole_rows(v) / v;
+    let part = |(x, targets): (&[f32], &[u32])| {
+        vectorized(
+            #[inline(always)]
+            || x.chunks_exact(v).zip(targets).map(|(x, &t)| row_loss(x, t as usize)).sum::<f64>(),
+        )
+    };
+    // One sum a part, then the parts in order.
+    let sums: Vec<f64> = logits.par_chunks(rows * v).zip(targets.par_chunks(rows)).map(part).collect();
+    (sums.iter().sum::<f64>() / targets.len() as f64) as f32
 }
 
-impl CustomOp1 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let logits = values(NAME, logits, layout)?;
-        let v = logits.len() / self.targets.len();
-        let rows = whole_rows(v) / v;
-        let part = |(x, targets): (&[f32], &[u32])| {
-            vectorized(
-                #[inline(always)]
-                || x.chunks_exact(v).zip(targets).map(|(x, &t)| row_loss(x, t as usize)).sum::<f64>(),
-            )
-        };
-        // One sum a part, then the parts in order.
-        let sums: Vec<f64> = logits.par_chunks(rows * v).zip(self.targets.par_chunks(rows)).map(part).collect();
-        let mean = sums.iter().sum::<f64>() / self.targets.len() as f64;
-        Ok((CpuStorage::F32(vec![mean as f32]), Shape::from(())))
-    }
-
-    fn bwd(&self, logits: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        let weight = g.to_scalar::<f32>()? / self.targets.len() as f32;
-        let xs = read(NAME, logits)?;
-        let xs = xs.values();
-        let v = xs.len() / self.targets.len();
-        let rows = whole_rows(v) / v;
-        let mut dx = vec![0.0; xs.len()];
-        let inputs = xs.par_chunks(rows * v).zip(self.targets.par_chunks(rows));
-        dx.par_chunks_mut(rows * v).zip(inputs).for_each(|(dx, (x, targets))| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for ((dx, x), &t) in dx.chunks_exact_mut(v).zip(x.chunks_exact(v)).zip(targets) {
-                        row_gradient(x, t as usize, weight, dx);
-                    }
-                },
-            );
-        });
-        Ok(Some(Tensor::from_vec(dx, logits.shape(), logits.device())?))
-    }
+fn gradient(logits: &[f32], targets: &[u32], weight: f32) -> Vec<f32> {
+    let v = logits.len() / targets.len();
+    let rows = whole_rows(v) / v;
+    let mut dx = vec![0.0; logits.len()];
+    let inputs = logits.par_chunks(rows * v).zip(targets.par_chunks(rows));
+    dx.par_chunks_mut(rows * v).zip(inputs).for_each(|(dx, (x, targets))| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((dx, x), &t) in dx.chunks_exact_mut(v).zip(x.chunks_exact(v)).zip(targets) {
+                    row_gradient(x, t as usize, weight, dx);
+                }
+            },
+        );
+    });
+    dx
 }
 
 /// log Σ exp(x) - x[target]

@@ -1,6 +1,7 @@
-use super::operand::{check, check_dtype, read, values};
+use super::graph::Computed;
+use super::operand::{check, check_dtype, read};
 use crate::Parameter;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, DType, Result, Tensor, bail};
 
 const NAME: &str = "embedding";
 
@@ -15,48 +16,27 @@ pub fn embedding(ids: &Tensor, table: &Parameter) -> Result<Tensor> {
     let w = table.tensor();
     check_dtype(NAME, "ids", ids, DType::U32)?;
     check(NAME, &[(table.name(), &w)])?;
-    if w.rank() != 2 {
-        bail!("{NAME}: {} {:?}; expected [V, D]", table.name(), w.shape())
-    }
+    let [v, d] = *w.dims() else { bail!("{NAME}: {} {:?}; expected [V, D]", table.name(), w.shape()) };
     let flat = ids.flatten_all()?.to_vec1::<u32>()?;
-    if let Some(at) = flat.iter().position(|&id| id as usize >= w.dims()[0]) {
+    if let Some(at) = flat.iter().position(|&id| id as usize >= v) {
         bail!("{NAME}: id {} at position {at} is out of range for {} {:?}", flat[at], table.name(), w.shape())
     }
-    w.apply_op1(Embedding { ids: flat, shape: ids.dims().to_vec(), table: table.clone() })
-}
-
-struct Embedding {
-    ids: Vec<u32>,
-    shape: Vec<usize>,
-    table: Parameter,
-}
-
-impl CustomOp1 for Embedding {
-    fn name(&self) -> &'static str {
-        NAME
+    let mut y = Vec::with_capacity(flat.len() * d);
+    let rows = read(NAME, &w)?;
+    for &id in &flat {
+        y.extend_from_slice(&rows.values()[id as usize * d..][..d]);
     }
-
-    fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let table = values(NAME, table, layout)?;
-        let (_, d) = layout.shape().dims2()?;
-        let mut y = Vec::with_capacity(self.ids.len() * d);
-        for &id in &self.ids {
-            y.extend_from_slice(&table[id as usize * d..][..d]);
-        }
-        let shape: Vec<usize> = self.shape.iter().copied().chain([d]).collect();
-        Ok((CpuStorage::F32(y), shape.into()))
-    }
-
-    fn bwd(&self, table: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        let (v, d) = table.dims2()?;
+    drop(rows);
+    let shape: Vec<usize> = ids.dims().iter().copied().chain([d]).collect();
+    let table = table.clone();
+    Computed { name: NAME, operands: [&w], values: CpuStorage::F32(y), shape: shape.into() }.record(move |g| {
         let mut dw = vec![0.0; v * d];
-        let g = g.contiguous()?;
         // In the order of the ids: rows that occur often would gain little from threads.
-        for (&id, g) in self.ids.iter().zip(read(NAME, &g)?.values().chunks_exact(d)) {
+        for (&id, g) in flat.iter().zip(read(NAME, g)?.values().chunks_exact(d)) {
             for (w, g) in dw[id as usize * d..][..d].iter_mut().zip(g) {
                 *w += g;
             }
         }
-        self.table.deliver(Tensor::from_vec(dw, (v, d), table.device())?)
-    }
+        Ok([table.deliver(Tensor::from_vec(dw, (v, d), g.device())?)?])
+    })
 }

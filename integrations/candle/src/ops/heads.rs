@@ -1,5 +1,6 @@
-use super::operand::{check, read, values};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use super::graph::Computed;
+use super::operand::{check, read};
+use candle_core::{CpuStorage, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Rearranges `[B, T, H · D]` into `[B, H, T, D]`, contiguous.
@@ -10,7 +11,7 @@ pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let op = Heads { split: true, heads };
     check(op.name(), &[("x", x)])?;
     match *x.dims() {
-        [_, _, d] if heads > 0 && d.is_multiple_of(heads) => x.apply_op1(op),
+        [_, _, d] if heads > 0 && d.is_multiple_of(heads) => op.apply(x),
         _ => bail!("{}: x {:?}; expected [B, T, {heads} * D]", op.name(), x.shape()),
     }
 }
@@ -22,7 +23,7 @@ pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
 pub fn merge_heads(x: &Tensor) -> Result<Tensor> {
     check("merge_heads", &[("x", x)])?;
     match *x.dims() {
-        [_, heads, _, _] => x.apply_op1(Heads { split: false, heads }),
+        [_, heads, _, _] => Heads { split: false, heads }.apply(x),
         _ => bail!("merge_heads: x {:?}; expected [B, H, T, D]", x.shape()),
     }
 }
@@ -50,22 +51,17 @@ impl Heads {
         });
         Ok((y, if self.split { (b, h, t, d).into() } else { (b, t, h * d).into() }))
     }
-}
 
-impl CustomOp1 for Heads {
     fn name(&self) -> &'static str {
         if self.split { "split_heads" } else { "merge_heads" }
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, shape) = self.rearranged(values(self.name(), x, layout)?, layout.shape())?;
-        Ok((CpuStorage::F32(y), shape))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        let g = g.contiguous()?;
-        let inverse = Heads { split: !self.split, heads: self.heads };
-        let (dx, shape) = inverse.rearranged(read(self.name(), &g)?.values(), g.shape())?;
-        Ok(Some(Tensor::from_vec(dx, shape, g.device())?))
+    fn apply(self, x: &Tensor) -> Result<Tensor> {
+        let (y, shape) = self.rearranged(read(self.name(), x)?.values(), x.shape())?;
+        let inverse = Heads { split: !self.split, ..self };
+        Computed { name: self.name(), operands: [x], values: CpuStorage::F32(y), shape }.record(move |g| {
+            let (dx, shape) = inverse.rearranged(read(inverse.name(), g)?.values(), g.shape())?;
+            Ok([Some(Tensor::from_vec(dx, shape, g.device())?)])
+        })
     }
 }

@@ -1,7 +1,8 @@
+use super::graph::{Computed, Saved};
+use super::matmul::product;
 use super::operand::{check, last_dim};
 use crate::Parameter;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Layout, Result, Tensor, bail};
 
 const NAME: &str = "linear";
 
@@ -18,35 +19,24 @@ pub fn linear(x: &Tensor, weight: &Parameter) -> Result<Tensor> {
     if w.rank() != 2 || w.dims()[1] != k {
         bail!("{NAME}: x {:?} and {} {:?}; expected [.., K] and [N, K]", x.shape(), weight.name(), w.shape())
     }
-    x.apply_op2(&w, Linear { weight: weight.clone() })
-}
-
-struct Linear {
-    weight: Parameter,
-}
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, k) = wl.shape().dims2()?;
-        let m = xl.shape().elem_count() / k;
-        let rows = Layout::contiguous_with_offset((m, k), xl.start_offset());
-        let y = x.matmul(w, (1, m, n, k), &rows, &wl.transpose(0, 1)?)?;
-        let mut dims = xl.dims().to_vec();
-        dims.pop();
-        dims.push(n);
-        Ok((y, dims.into()))
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (n, k) = w.dims2()?;
+    let n = w.dims()[0];
+    let rows = Layout::contiguous_with_offset((x.elem_count() / k, k), x.layout().start_offset());
+    let values = product(NAME, (x, &rows), (&w, &w.layout().transpose(0, 1)?))?;
+    let shape: Vec<usize> = x.dims()[..x.rank() - 1].iter().copied().chain([n]).collect();
+    // The gradient of the weight reads x, that of x the weight.
+    let for_dw = w.track_op().then(|| (Saved::new(x), weight.clone()));
+    let for_dx = x.track_op().then(|| (w.detach(), x.shape().clone()));
+    Computed { name: NAME, operands: [x, &w], values, shape: shape.into() }.record(move |g| {
         let g = g.reshape(((), n))?;
-        let dx = if x.track_op() { Some(g.matmul(&w.detach())?.reshape(x.shape())?) } else { None };
+        let dx = match &for_dx {
+            Some((w, shape)) => Some(g.matmul(w)?.reshape(shape)?),
+            None => None,
+        };
         // After dx, as the sink may write the weight.
-        let dw = if w.track_op() { self.weight.deliver(g.t()?.matmul(&x.detach().reshape(((), k))?)?)? } else { None };
-        Ok((dx, dw))
-    }
+        let dw = match &for_dw {
+            Some((x, weight)) => weight.deliver(g.t()?.matmul(&x.get()?.reshape(((), k))?)?)?,
+            None => None,
+        };
+        Ok([dx, dw])
+    })
 }

@@ -1,6 +1,7 @@
+use super::graph::{Computed, Saved};
 use super::operand::check;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
 /// a b for each matrix of a batch.
 ///
@@ -22,6 +23,7 @@ pub fn matmul_transposed(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Matmul { transposed: true }.apply(a, b)
 }
 
+#[derive(Clone, Copy)]
 struct Matmul {
     transposed: bool,
 }
@@ -45,44 +47,53 @@ impl Matmul {
             let expected = if self.transposed { "[.., M, K] and [.., N, K]" } else { "[.., M, K] and [.., K, N]" };
             bail!("{name}: a {:?} and b {:?}; expected {expected}", a.shape(), b.shape())
         }
-        a.apply_op2(b, self)
+        self.recorded(a, b)
     }
-}
 
-impl CustomOp2 for Matmul {
     fn name(&self) -> &'static str {
         if self.transposed { "matmul_transposed" } else { "matmul" }
     }
 
-    fn cpu_fwd(&self, a: &CpuStorage, al: &Layout, b: &CpuStorage, bl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (Some((count, m, k)), Some(b_dims)) = (batch(al.dims()), batch(bl.dims())) else {
-            bail!("{}: expected matrices", self.name())
-        };
-        let a_layout = Layout::contiguous_with_offset((count, m, k), al.start_offset());
-        let b_layout = Layout::contiguous_with_offset(b_dims, bl.start_offset());
-        let b_layout = if self.transposed { b_layout.transpose(1, 2)? } else { b_layout };
-        let n = b_layout.dims()[2];
-        let y = a.matmul(b, (count, m, n, k), &a_layout, &b_layout)?;
-        let dims: Vec<usize> = al.dims()[..al.dims().len() - 2].iter().copied().chain([m, n]).collect();
-        Ok((y, dims.into()))
-    }
-
-    fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let flat = |t: &Tensor| match batch(t.dims()) {
-            Some(dims) => t.detach().reshape(dims),
+    fn recorded(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let layout = |t: &Tensor| match batch(t.dims()) {
+            Some(dims) => Ok(Layout::contiguous_with_offset(dims, t.layout().start_offset())),
             None => bail!("{}: expected matrices", self.name()),
         };
-        let (fa, fb, g) = (flat(a)?, flat(b)?, flat(g)?);
-        let da = match (a.track_op(), self.transposed) {
-            (false, _) => None,
-            (true, true) => Some(g.matmul(&fb)?.reshape(a.shape())?),
-            (true, false) => Some(g.matmul(&fb.t()?)?.reshape(a.shape())?),
+        let (a_layout, b_layout) = (layout(a)?, layout(b)?);
+        let b_layout = if self.transposed { b_layout.transpose(1, 2)? } else { b_layout };
+        let values = product(self.name(), (a, &a_layout), (b, &b_layout))?;
+        let shape: Vec<usize> = a.dims()[..a.rank() - 1].iter().copied().chain([b_layout.dims()[2]]).collect();
+        // The gradient of each reads the other.
+        let for_da = a.track_op().then(|| (Saved::new(b), a.shape().clone()));
+        let for_db = b.track_op().then(|| (Saved::new(a), b.shape().clone()));
+        let flat = move |t: &Tensor| match batch(t.dims()) {
+            Some(dims) => t.reshape(dims),
+            None => bail!("{}: expected matrices", self.name()),
         };
-        let db = match (b.track_op(), self.transposed) {
-            (false, _) => None,
-            (true, true) => Some(g.t()?.matmul(&fa)?.reshape(b.shape())?),
-            (true, false) => Some(fa.t()?.matmul(&g)?.reshape(b.shape())?),
-        };
-        Ok((da, db))
+        Computed { name: self.name(), operands: [a, b], values, shape: shape.into() }.record(move |g| {
+            let g = flat(g)?;
+            let da = match &for_da {
+                Some((b, shape)) if self.transposed => Some(g.matmul(&flat(&b.get()?)?)?.reshape(shape)?),
+                Some((b, shape)) => Some(g.matmul(&flat(&b.get()?)?.t()?)?.reshape(shape)?),
+                None => None,
+            };
+            let db = match &for_db {
+                Some((a, shape)) if self.transposed => Some(g.t()?.matmul(&flat(&a.get()?)?)?.reshape(shape)?),
+                Some((a, shape)) => Some(flat(&a.get()?)?.t()?.matmul(&g)?.reshape(shape)?),
+                None => None,
+            };
+            Ok([da, db])
+        })
+    }
+}
+
+/// The products of two matrices, or of the matrices of two batches, that lie in the tensors' memory as the layouts say.
+pub(super) fn product(op: &str, (a, a_layout): (&Tensor, &Layout), (b, b_layout): (&Tensor, &Layout)) -> Result<CpuStorage> {
+    let (&[.., m, k], &[.., n]) = (a_layout.dims(), b_layout.dims()) else { bail!("{op}: expected matrices") };
+    let count = a_layout.shape().elem_count() / (m * k);
+    let (a, b) = (a.storage_and_layout().0, b.storage_and_layout().0);
+    match (&*a, &*b) {
+        (Storage::Cpu(a), Storage::Cpu(b)) => a.matmul(b, (count, m, n, k), a_layout, b_layout),
+        _ => bail!("{op}: only the CPU is supported"),
     }
 }

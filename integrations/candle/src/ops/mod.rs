@@ -14,6 +14,7 @@
 mod attention;
 mod cross_entropy;
 mod embedding;
+mod graph;
 mod heads;
 mod linear;
 mod matmul;

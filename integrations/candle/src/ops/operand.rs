@@ -1,7 +1,6 @@
-//! Checked access to the numbers of a tensor. Shapes are checked in each operation's public function, before candle
-//! calls it back; the callbacks then only fetch slices.
+//! Checked access to the numbers of a tensor.
 
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
 use std::ops::{Deref, Range};
 
 /// Checks what every operation asks of its operands.
@@ -37,15 +36,6 @@ pub(super) fn last_dim(op: &str, name: &str, tensor: &Tensor) -> Result<usize> {
     }
 }
 
-/// The values of an operand, as candle hands it to a custom operation.
-pub(super) fn values<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let CpuStorage::F32(values) = storage else { bail!("{op}: expected f32") };
-    match layout.contiguous_offsets().and_then(|(start, end)| values.get(start..end)) {
-        Some(values) => Ok(values),
-        None => bail!("{op}: operand of shape {:?} is not contiguous", layout.shape()),
-    }
-}
-
 /// A tensor locked for reading.
 pub(super) struct Operand<G> {
     storage: G,
@@ -61,11 +51,15 @@ impl<G: Deref<Target = Storage>> Operand<G> {
     }
 }
 
-/// Locks a tensor for reading; for backward, where candle gives tensors and not storages.
+/// Locks a tensor for reading.
 pub(super) fn read<'a>(op: &str, tensor: &'a Tensor) -> Result<Operand<impl Deref<Target = Storage> + 'a>> {
     let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(cpu) = &*storage else { bail!("{op}: only the CPU is supported") };
-    values(op, cpu, layout)?;
-    let start = layout.start_offset();
-    Ok(Operand { range: start..start + layout.shape().elem_count(), storage })
+    let len = match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => values.len(),
+        _ => bail!("{op}: expected f32 on the CPU"),
+    };
+    match layout.contiguous_offsets() {
+        Some((start, end)) if end <= len => Ok(Operand { storage, range: start..end }),
+        _ => bail!("{op}: operand of shape {:?} is not contiguous", layout.shape()),
+    }
 }

@@ -1,6 +1,7 @@
-use super::operand::{check, values};
+use super::graph::Computed;
+use super::operand::{check, read};
 use super::parallel::map2;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, Result, Tensor, bail};
 
 const NAME: &str = "residual";
 
@@ -13,27 +14,13 @@ pub fn residual(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.shape() != b.shape() {
         bail!("{NAME}: a {:?} and b {:?}; expected equal shapes", a.shape(), b.shape())
     }
-    a.apply_op2(b, Residual)
-}
-
-struct Residual;
-
-impl CustomOp2 for Residual {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, a: &CpuStorage, al: &Layout, b: &CpuStorage, bl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = map2(
-            values(NAME, a, al)?,
-            values(NAME, b, bl)?,
-            #[inline(always)]
-            |a, b| a + b,
-        );
-        Ok((CpuStorage::F32(y), al.shape().clone()))
-    }
-
-    fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((a.track_op().then(|| g.clone()), b.track_op().then(|| g.clone())))
-    }
+    let y = map2(
+        read(NAME, a)?.values(),
+        read(NAME, b)?.values(),
+        #[inline(always)]
+        |a, b| a + b,
+    );
+    let (da, db) = (a.track_op(), b.track_op());
+    Computed { name: NAME, operands: [a, b], values: CpuStorage::F32(y), shape: a.shape().clone() }
+        .record(move |g| Ok([da.then(|| g.clone()), db.then(|| g.clone())]))
 }

@@ -1,9 +1,11 @@
+use super::graph::{Computed, Saved};
 use super::numeric::{dot, vectorized};
-use super::operand::{check, last_dim, read, values};
+use super::operand::{check, last_dim, read};
 use super::parallel::whole_rows;
 use crate::Parameter;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, Result, Tensor, bail};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 const NAME: &str = "rms_norm";
 
@@ -23,12 +25,31 @@ pub fn rms_norm(x: &Tensor, weight: &Parameter, epsilon: f32) -> Result<Tensor> 
     if !(epsilon.is_finite() && epsilon >= 0.0) {
         bail!("{NAME}: epsilon is {epsilon}, expected a finite number of at least 0")
     }
-    x.apply_op2(&w, RmsNorm { epsilon, weight: weight.clone() })
+    let norm = Arc::new(RmsNorm { epsilon, w: w.detach(), x: Saved::new(x) });
+    let (again, wants_dx, parameter) = (norm.clone(), x.track_op(), w.track_op().then(|| weight.clone()));
+    Computed { name: NAME, operands: [x, &w], values: CpuStorage::F32(norm.values(x)?), shape: x.shape().clone() }.record_cheap(
+        move |g| {
+            let x = norm.x.get()?;
+            let dx = if wants_dx { Some(norm.input_gradient(&x, g)?) } else { None };
+            // After dx, as the sink may write the weight.
+            let dw = match &parameter {
+                Some(weight) => weight.deliver(norm.weight_gradient(&x, g)?)?,
+                None => None,
+            };
+            Ok([dx, dw])
+        },
+        move || {
+            let x = again.x.get()?;
+            Tensor::from_vec(again.values(&x)?, x.shape(), x.device())
+        },
+    )
 }
 
+/// What backward reads.
 struct RmsNorm {
     epsilon: f32,
-    weight: Parameter,
+    w: Tensor,
+    x: Saved,
 }
 
 /// 1 / sqrt(mean(x²) + epsilon)
@@ -37,13 +58,10 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt()
 }
 
-impl CustomOp2 for RmsNorm {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, w) = (values(NAME, x, xl)?, values(NAME, w, wl)?);
+impl RmsNorm {
+    fn values(&self, x: &Tensor) -> Result<Vec<f32>> {
+        let (xs, ws) = (read(NAME, x)?, read(NAME, &self.w)?);
+        let (x, w) = (xs.values(), ws.values());
         let (d, part) = (w.len(), whole_rows(w.len()));
         let mut y = vec![0.0; x.len()];
         y.par_chunks_mut(part).zip(x.par_chunks(part)).for_each(|(y, x)| {
@@ -59,22 +77,12 @@ impl CustomOp2 for RmsNorm {
                 },
             );
         });
-        Ok((CpuStorage::F32(y), xl.shape().clone()))
+        Ok(y)
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let g = g.contiguous()?;
-        let dx = if x.track_op() { Some(self.input_gradient(x, w, &g)?) } else { None };
-        // After dx, as the sink may write the weight.
-        let dw = if w.track_op() { self.weight.deliver(self.weight_gradient(x, &g)?)? } else { None };
-        Ok((dx, dw))
-    }
-}
-
-impl RmsNorm {
     /// With r the inverse RMS of a row: dx = r (w g) - x r³ Σ (w g x) / D.
-    fn input_gradient(&self, x: &Tensor, w: &Tensor, g: &Tensor) -> Result<Tensor> {
-        let (xs, ws, gs) = (read(NAME, x)?, read(NAME, w)?, read(NAME, g)?);
+    fn input_gradient(&self, x: &Tensor, g: &Tensor) -> Result<Tensor> {
+        let (xs, ws, gs) = (read(NAME, x)?, read(NAME, &self.w)?, read(NAME, g)?);
         let (xs, ws, gs) = (xs.values(), ws.values(), gs.values());
         let (d, part) = (ws.len(), whole_rows(ws.len()));
         let mut dx = vec![0.0; xs.len()];

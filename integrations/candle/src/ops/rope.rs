@@ -1,6 +1,7 @@
-use super::operand::{check, read, values};
+use super::graph::Computed;
+use super::operand::{check, read};
 use super::parallel::whole_rows;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -69,52 +70,32 @@ pub fn rope(x: &Tensor, table: &RotaryTable) -> Result<Tensor> {
     check(NAME, &[("x", x)])?;
     match *x.dims() {
         [.., t, d] if d.is_multiple_of(table.head_dim) && t <= table.positions() => {
-            x.apply_op1(Rope { table: table.clone(), back: false })
+            let values = CpuStorage::F32(rotated(read(NAME, x)?.values(), x.shape(), table, false));
+            let table = table.clone();
+            Computed { name: NAME, operands: [x], values, shape: x.shape().clone() }.record(move |g| {
+                let dx = rotated(read(NAME, g)?.values(), g.shape(), &table, true);
+                Ok([Some(Tensor::from_vec(dx, g.shape(), g.device())?)])
+            })
         }
         _ => bail!("{NAME}: x {:?}; expected [.., T, H * {}] with T of at most {}", x.shape(), table.head_dim, table.positions()),
     }
 }
 
-struct Rope {
-    table: RotaryTable,
-    back: bool,
-}
-
-impl Rope {
-    fn rotated(&self, x: &[f32], shape: &Shape) -> Vec<f32> {
-        let (t, d) = match *shape.dims() {
-            [.., t, d] => (t, d),
-            _ => (1, x.len()),
-        };
-        let rows = whole_rows(d) / d;
-        let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d)).enumerate().for_each(|(part, (y, x))| {
-            for (row, (y, x)) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {
-                let position = (part * rows + row) % t;
-                let heads = y.chunks_exact_mut(self.table.head_dim).zip(x.chunks_exact(self.table.head_dim));
-                for (y, x) in heads {
-                    self.table.rotate(position, self.back, x, y);
-                }
+fn rotated(x: &[f32], shape: &Shape, table: &RotaryTable, back: bool) -> Vec<f32> {
+    let (t, d) = match *shape.dims() {
+        [.., t, d] => (t, d),
+        _ => (1, x.len()),
+    };
+    let rows = whole_rows(d) / d;
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d)).enumerate().for_each(|(part, (y, x))| {
+        for (row, (y, x)) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {
+            let position = (part * rows + row) % t;
+            let heads = y.chunks_exact_mut(table.head_dim).zip(x.chunks_exact(table.head_dim));
+            for (y, x) in heads {
+                table.rotate(position, back, x, y);
             }
-        });
-        y
-    }
-}
-
-impl CustomOp1 for Rope {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.rotated(values(NAME, x, layout)?, layout.shape());
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        let g = g.contiguous()?;
-        let back = Rope { table: self.table.clone(), back: true };
-        let dx = back.rotated(read(NAME, &g)?.values(), g.shape());
-        Ok(Some(Tensor::from_vec(dx, g.shape(), g.device())?))
-    }
+        }
+    });
+    y
 }

@@ -1,7 +1,9 @@
+use super::graph::Computed;
 use super::numeric::{dot, exp_in_place, max, vectorized};
-use super::operand::{check, read, values};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use super::operand::{check, last_dim, read};
+use candle_core::{CpuStorage, Result, Tensor, bail};
 use rayon::prelude::*;
+use std::sync::{Arc, OnceLock};
 
 const NAME: &str = "causal_softmax";
 
@@ -19,7 +21,16 @@ pub fn causal_softmax(x: &Tensor, scale: f32) -> Result<Tensor> {
     if !(scale.is_finite() && scale > 0.0) {
         bail!("{NAME}: scale is {scale}, expected a positive number")
     }
-    x.apply_op1(CausalSoftmax { scale })
+    // Backward reads the result, which there is after it has been recorded.
+    let result = Arc::new(OnceLock::<Tensor>::new());
+    let kept = result.clone();
+    let computed = Computed { name: NAME, operands: [x], values: CpuStorage::F32(values(x, scale)?), shape: x.shape().clone() };
+    let y = computed.record(move |g| match kept.get() {
+        Some(y) => Ok([Some(input_gradient(y, g, scale)?)]),
+        None => bail!("{NAME}: there is no result"),
+    })?;
+    let _ = result.set(y.detach());
+    Ok(y)
 }
 
 /// Replaces a row by its softmax.
@@ -40,36 +51,23 @@ pub(super) fn softmax_backward_in_place(y: &[f32], g: &mut [f32], scale: f32) {
     }
 }
 
-struct CausalSoftmax {
-    scale: f32,
+fn values(x: &Tensor, scale: f32) -> Result<Vec<f32>> {
+    let (xs, t) = (read(NAME, x)?, last_dim(NAME, "x", x)?);
+    let xs = xs.values();
+    Ok(lower_triangles(xs.len(), t, |i, range, y| {
+        y.copy_from_slice(&xs[range]);
+        softmax_in_place(&mut y[..=i], scale);
+    }))
 }
 
-impl CustomOp1 for CausalSoftmax {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(NAME, x, layout)?;
-        let t = layout.dims().last().copied().unwrap_or(1);
-        let y = lower_triangles(x.len(), t, |i, range, y| {
-            y.copy_from_slice(&x[range]);
-            softmax_in_place(&mut y[..=i], self.scale);
-        });
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, _: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        let g = g.contiguous()?;
-        let (ys, gs) = (read(NAME, y)?, read(NAME, &g)?);
-        let (ys, gs) = (ys.values(), gs.values());
-        let t = y.dims().last().copied().unwrap_or(1);
-        let dx = lower_triangles(ys.len(), t, |i, range, dx| {
-            dx.copy_from_slice(&gs[range.clone()]);
-            softmax_backward_in_place(&ys[range], &mut dx[..=i], self.scale);
-        });
-        Ok(Some(Tensor::from_vec(dx, y.shape(), y.device())?))
-    }
+fn input_gradient(y: &Tensor, g: &Tensor, scale: f32) -> Result<Tensor> {
+    let (ys, gs, t) = (read(NAME, y)?, read(NAME, g)?, last_dim(NAME, "x", y)?);
+    let (ys, gs) = (ys.values(), gs.values());
+    let dx = lower_triangles(ys.len(), t, |i, range, dx| {
+        dx.copy_from_slice(&gs[range.clone()]);
+        softmax_backward_in_place(&ys[range], &mut dx[..=i], scale);
+    });
+    Tensor::from_vec(dx, y.shape(), y.device())
 }
 
 /// Fills the lower triangle of each t x t matrix a row at a time: `fill(i, range, row)` gets the row's number, where

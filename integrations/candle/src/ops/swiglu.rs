@@ -1,8 +1,10 @@
+use super::graph::{Computed, Saved};
 use super::numeric::{exp, sigmoid, vectorized};
-use super::operand::{check, read, values};
+use super::operand::{check, read};
 use super::parallel::{map2, whole_rows};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, Result, Tensor, bail};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 const NAME: &str = "swiglu";
 
@@ -15,36 +17,48 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if gate.shape() != up.shape() {
         bail!("{NAME}: gate {:?} and up {:?}; expected equal shapes", gate.shape(), up.shape())
     }
-    gate.apply_op2(up, SwiGlu)
+    let y = CpuStorage::F32(values(gate, up)?);
+    let computed = Computed { name: NAME, operands: [gate, up], values: y, shape: gate.shape().clone() };
+    if !gate.track_op() {
+        // The gradient of up reads the gate alone.
+        let gate = Saved::new(gate);
+        return computed.record(move |g| Ok([None, Some(up_gradient(&gate.get()?, g)?)]));
+    }
+    let wants_up = up.track_op();
+    let kept = Arc::new([Saved::new(gate), Saved::new(up)]);
+    let again = kept.clone();
+    computed.record_cheap(
+        move |g| {
+            let [gate, up] = [kept[0].get()?, kept[1].get()?];
+            let (da, db) = gradients(read(NAME, &gate)?.values(), read(NAME, &up)?.values(), read(NAME, g)?.values());
+            let tensor = |values| Tensor::from_vec(values, gate.shape(), gate.device());
+            Ok([Some(tensor(da)?), if wants_up { Some(tensor(db)?) } else { None }])
+        },
+        move || {
+            let [gate, up] = [again[0].get()?, again[1].get()?];
+            Tensor::from_vec(values(&gate, &up)?, gate.shape(), gate.device())
+        },
+    )
 }
 
-struct SwiGlu;
+fn values(gate: &Tensor, up: &Tensor) -> Result<Vec<f32>> {
+    Ok(map2(
+        read(NAME, gate)?.values(),
+        read(NAME, up)?.values(),
+        #[inline(always)]
+        |a, b| a * sigmoid(a) * b,
+    ))
+}
 
-impl CustomOp2 for SwiGlu {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(&self, a: &CpuStorage, al: &Layout, b: &CpuStorage, bl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = map2(
-            values(NAME, a, al)?,
-            values(NAME, b, bl)?,
-            #[inline(always)]
-            |a, b| a * sigmoid(a) * b,
-        );
-        Ok((CpuStorage::F32(y), al.shape().clone()))
-    }
-
-    fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let g = g.contiguous()?;
-        let (a, b, gs) = (read(NAME, gate)?, read(NAME, up)?, read(NAME, &g)?);
-        let (da, db) = gradients(a.values(), b.values(), gs.values());
-        let tensor = |values, of: &Tensor| match of.track_op() {
-            true => Tensor::from_vec(values, of.shape(), of.device()).map(Some),
-            false => Ok(None),
-        };
-        Ok((tensor(da, gate)?, tensor(db, up)?))
-    }
+/// db of [`gradients`].
+fn up_gradient(gate: &Tensor, g: &Tensor) -> Result<Tensor> {
+    let db = map2(
+        read(NAME, gate)?.values(),
+        read(NAME, g)?.values(),
+        #[inline(always)]
+        |a, g| g * (a * (1.0 / (1.0 + exp(-a).min(f32::MAX)))),
+    );
+    Tensor::from_vec(db, gate.shape(), gate.device())
 }
 
 /// da = g b s (1 + a (1 - s)) and db = g a s, where s = sigmoid(a): both, as s costs most. 1 - s = s e^-a keeps its digits

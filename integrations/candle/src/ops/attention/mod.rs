@@ -1,8 +1,9 @@
 mod head;
 
-use super::operand::{check, read, values};
+use super::graph::{Computed, Saved};
+use super::operand::{check, read};
 use super::{RotaryTable, numeric::vectorized};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, Result, Shape, Tensor, bail};
 use head::{Head, Scratch, Sizes};
 use rayon::prelude::*;
 
@@ -33,7 +34,18 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor, rotary: &RotaryTable
             rotary.positions()
         )
     }
-    q.apply_op3(k, v, CausalAttention { rotary: rotary.clone() })
+    let attention = CausalAttention { rotary: rotary.clone() };
+    let values = CpuStorage::F32(attention.values([q, k, v])?);
+    let (recorded, kept) = ([q, k, v].map(Tensor::track_op), [q, k, v].map(Saved::new));
+    Computed { name: NAME, operands: [q, k, v], values, shape: q.shape().clone() }.record(move |g| {
+        let [q, k, v] = [kept[0].get()?, kept[1].get()?, kept[2].get()?];
+        let [dq, dk, dv] = attention.gradients([&q, &k, &v], g)?;
+        let tensor = |values, recorded: bool| match recorded {
+            true => Tensor::from_vec(values, g.shape(), g.device()).map(Some),
+            false => Ok(None),
+        };
+        Ok([tensor(dq, recorded[0])?, tensor(dk, recorded[1])?, tensor(dv, recorded[2])?])
+    })
 }
 
 struct CausalAttention {
@@ -45,19 +57,12 @@ impl CausalAttention {
         let (_, t, width) = shape.dims3()?;
         Ok(Sizes::new(t, width, self.rotary.head_dim()))
     }
-}
 
-impl CustomOp3 for CausalAttention {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self, q: &CpuStorage, ql: &Layout, k: &CpuStorage, kl: &Layout, v: &CpuStorage, vl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (values(NAME, q, ql)?, values(NAME, k, kl)?, values(NAME, v, vl)?);
-        let sizes = self.sizes(ql.shape())?;
+    fn values(&self, [q, k, v]: [&Tensor; 3]) -> Result<Vec<f32>> {
+        let (qs, ks, vs) = (read(NAME, q)?, read(NAME, k)?, read(NAME, v)?);
+        let sizes = self.sizes(q.shape())?;
         let part = sizes.sequence();
+        let (q, k, v) = (qs.values(), ks.values(), vs.values());
         let mut y = vec![0.0; q.len()];
         let inputs = q.par_chunks(part).zip(k.par_chunks(part)).zip(v.par_chunks(part));
         y.par_chunks_mut(part).zip(inputs).for_each_init(
@@ -72,14 +77,11 @@ impl CustomOp3 for CausalAttention {
                 }
             },
         );
-        Ok((CpuStorage::F32(y), ql.shape().clone()))
+        Ok(y)
     }
 
-    fn bwd(
-        &self, q: &Tensor, k: &Tensor, v: &Tensor, _: &Tensor, g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let g = g.contiguous()?;
-        let (qs, ks, vs, gs) = (read(NAME, q)?, read(NAME, k)?, read(NAME, v)?, read(NAME, &g)?);
+    fn gradients(&self, [q, k, v]: [&Tensor; 3], g: &Tensor) -> Result<[Vec<f32>; 3]> {
+        let (qs, ks, vs, gs) = (read(NAME, q)?, read(NAME, k)?, read(NAME, v)?, read(NAME, g)?);
         let sizes = self.sizes(q.shape())?;
         let part = sizes.sequence();
         let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![0.0; qs.values().len()]);
@@ -98,10 +100,6 @@ impl CustomOp3 for CausalAttention {
                 }
             },
         );
-        let tensor = |values, of: &Tensor| match of.track_op() {
-            true => Tensor::from_vec(values, of.shape(), of.device()).map(Some),
-            false => Ok(None),
-        };
-        Ok((tensor(dq, q)?, tensor(dk, k)?, tensor(dv, v)?))
+        Ok([dq, dk, dv])
     }
 }
