@@ -189,3 +189,43 @@ fn an_error_of_the_sink_ends_backward() -> Result<()> {
     model.loss(&ids, &targets)?.backward()?;
     Ok(())
 }
+
+#[test]
+fn two_passes_over_one_graph_deliver_the_same() -> Result<()> {
+    let model = Llama::new(TINY, 0)?;
+    let (ids, targets) = batch(TINY, 2, 1);
+    let sink = Arc::new(Recorder::default());
+    model.store.set_sink(Some(sink.clone()));
+    let loss = model.loss(&ids, &targets)?;
+    loss.backward()?;
+    let first = sink.take();
+    assert_eq!(first.len(), model.store.len());
+    loss.backward()?;
+    assert_eq!(sink.take(), first);
+    Ok(())
+}
+
+#[test]
+fn candles_own_operations_may_stand_between() -> Result<()> {
+    let mut random = Random(4);
+    let mut store = ParameterStore::new();
+    let a = Linear::new(store.add("a", &random.tensor(&[5, 4]))?)?;
+    let b = Linear::new(store.add("b", &random.tensor(&[5, 5]))?)?;
+    let x = random.tensor(&[3, 4]);
+    // The result of a is an operand of both kinds.
+    let loss = |h: &Tensor, bh: &Tensor| ((h * bh)?.sqr()? + h)?.sum_all();
+    let got = {
+        let h = a.forward(&x)?;
+        let bh = b.forward(&h)?;
+        loss(&h, &bh)?.backward()?
+    };
+    let (va, vb) = (a.weight().var(), b.weight().var());
+    let h = x.matmul(&va.t()?)?;
+    let want = loss(&h, &h.matmul(&vb.t()?)?)?.backward()?;
+    for v in [va, vb] {
+        let (got, want) = (common::values(got.get(v).unwrap()), common::values(want.get(v).unwrap()));
+        let scale = want.iter().fold(0f32, |m, x| m.max(x.abs()));
+        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-6 * scale), "{got:?} {want:?}");
+    }
+    Ok(())
+}
