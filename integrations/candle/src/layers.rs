@@ -3,7 +3,7 @@
 use crate::{Parameter, ops};
 use candle_core::{Module, Result, Tensor, bail};
 
-/// y = x wᵀ without bias; x `[.., K]`, w `[N, K]`, y `[.., N]`.
+/// y = x wᵀ without bias; x `[.., K]`, w `[N, K]`, y `[.., N]`. A forward pass keeps x for backward only where w is wanted.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Parameter,

@@ -5,6 +5,7 @@
 //!
 //! - give no gradient to an operand that no graph records, so that candle's `GradStore` never holds one (an operation
 //!   with one operand is itself recorded only if that operand is);
+//! - read only the activations that they kept, which are [no more than needed](crate#which-activations-are-kept);
 //! - hand a weight's gradient to the [`GradientSink`](crate::GradientSink) at once, after the gradient of the input;
 //! - compute the same bits at any number of threads: nothing is summed in an order that depends on them.
 //!
