@@ -94,16 +94,19 @@ fn single_operations() -> Result<()> {
     let mut store = ParameterStore::new();
     let source = store.add("source", &x)?;
     let norm = RmsNorm::new(store.add("norm", &Tensor::ones(SIZES.width, DType::F32, &Device::Cpu)?)?, 1e-5)?;
+    let idle = Linear::new(store.add("idle", &Random(4).tensor(&[SIZES.width, SIZES.width]))?)?;
     norm.weight().set_wanted(false);
+    idle.weight().set_wanted(false);
     store.set_sink(Some(Arc::new(Drain)));
     let rotary = RotaryTable::new(SIZES.context, SIZES.width / SIZES.heads, 1e4)?;
     let targets = Random(3).ids(&shape[..2], SIZES.width);
     type Op<'a> = &'a dyn Fn([Tensor; 3]) -> Result<Tensor>;
     // The activations held, by which operands are recorded: bit i for operand i. With the logits of the loss, but for what is
     // cheap, whose values the loss computes once more too.
-    let cases: [(&str, Op<'_>, &[usize]); 8] = [
+    let cases: [(&str, Op<'_>, &[usize]); 9] = [
         ("residual", &|[a, b, _]| ops::residual(&a, &b), &[1, 1, 1]),
         ("swiglu", &|[a, b, _]| ops::swiglu(&a, &b), &[2, 2, 2]),
+        ("swiglu and a projection", &|[a, b, _]| idle.forward(&ops::swiglu(&a, &b)?), &[3, 2, 3]),
         ("matmul", &|[a, b, _]| ops::matmul(&a, &b), &[2, 2, 3]),
         ("matmul_transposed", &|[a, b, _]| ops::matmul_transposed(&a, &b), &[2, 2, 3]),
         ("causal_attention", &|[a, b, c]| ops::causal_attention(&a, &b, &c, &rotary), &[4; 7]),
