@@ -53,6 +53,9 @@ impl Leaf {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) method: String,
+    pub(crate) policy: String,
+    /// The fingerprint of its options.
+    pub(crate) options: u32,
     pub(crate) seed: u64,
     pub(crate) steps: usize,
     pub(crate) sizes: Sizes,
@@ -172,7 +175,15 @@ mod tests {
     use super::*;
 
     fn sample() -> (State, Vec<Leaf>) {
-        let run = Run { method: "m".into(), seed: u64::MAX, steps: 9, sizes: Sizes::TINY, corpus_crc: 7 };
+        let run = Run {
+            method: "m".into(),
+            policy: "p".into(),
+            options: 1,
+            seed: u64::MAX,
+            steps: 9,
+            sizes: Sizes::TINY,
+            corpus_crc: 7,
+        };
         let state = State { run, step: 3, metrics_bytes: 99, val_loss_before: 0.1, totals: Totals::default() };
         let leaves = vec![Leaf::bytes("odd", vec![1, 2, 3]), Leaf::f32("w", &[1, 2], &[1.5, -0.0]), Leaf::bytes("no", vec![])];
         (state, leaves)

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
+use blockllm::{Config, Order, Policy};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Methods {
-    /// BlockLLM, as --inactive, --trigger, --across and --sparsity say
+    /// BlockLLM, or another policy: as --preset, --policy and the options below them say
     Blockllm,
-    /// BlockLLM as in its paper: frozen, patience:10, reset
+    /// BlockLLM as its paper has it: --preset paper, with nothing else chosen
     Paper,
     /// Adam's state for every weight
     Adamw,
@@ -64,8 +65,7 @@ impl Method {
 }
 
 /// `--inactive`: what happens to coordinates that are not active.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Inactive {
     /// Nothing.
     Frozen,
@@ -74,8 +74,7 @@ pub(crate) enum Inactive {
 }
 
 /// `--trigger`: when a new active set is decided on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Trigger {
     /// Every so many steps.
     Period(usize),
@@ -84,8 +83,7 @@ pub(crate) enum Trigger {
 }
 
 /// `--across`: what becomes of the moments of a coordinate that stays active.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Across {
     /// All moments start at zero
     Reset,
@@ -94,18 +92,29 @@ pub(crate) enum Across {
 }
 
 /// `--score`: what a block's gradient is worth.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Score {
     /// The norm of its gradient
     Norm,
     /// The root of the mean square of its gradient
     Rms,
+    /// The norm of the step that Adam would take with it
+    Processed,
+}
+
+/// `--first`: where the first active set of `--policy blockllm` comes from.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum First {
+    /// Chance; it trains from the first step
+    Random,
+    /// A pass over all gradients before the first step
+    FullGradient,
+    /// Steps that look at gradients and train nothing
+    Scan,
 }
 
 /// `--bias`: how earlier choices count against a block.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Bias {
     /// Its score is divided by how often it was chosen
     Ratio,
@@ -116,8 +125,7 @@ pub(crate) enum Bias {
 }
 
 /// `--fill`: how the state is spread over the best blocks.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(crate) enum Fill {
     /// Whole blocks, and a part of the last
     LastMasked,
@@ -128,13 +136,119 @@ pub(crate) enum Fill {
 }
 
 /// `--mask`: which weights of a block are the part that is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mask {
     /// Those with the largest gradients.
     Coordinate,
     /// Runs of so many neighbours, by their largest gradient.
     Tile(usize),
+}
+
+/// `--preset`: what all choices start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Preset {
+    /// What measured best here
+    Default,
+    /// BlockLLM's paper
+    Paper,
+    /// BlockLLM's published code
+    PublishedCode,
+    /// FRUGAL: blocks at random, the rest by the sign
+    Frugal,
+    /// BAdam: one layer at a time
+    Badam,
+    /// LISA: some layers at random
+    Lisa,
+    /// Half fine-tuning: half of each layer
+    Hft,
+    /// Adam's state for every weight
+    Adamw,
+}
+
+/// Its paper draws once a round of fine-tuning; here it is so many steps, unless the policy says otherwise.
+const HFT_PERIOD: u64 = 100;
+
+impl Preset {
+    /// The engine's own preset.
+    pub(crate) fn config(self) -> Config {
+        match self {
+            Self::Default => Config::default(),
+            Self::Paper => Config::paper(),
+            Self::PublishedCode => Config::published_code(),
+            Self::Frugal => Config::frugal(),
+            Self::Badam => Config::badam(),
+            Self::Lisa => Config::lisa(),
+            Self::Hft => Config::hft(HFT_PERIOD),
+            Self::Adamw => Config::adamw(),
+        }
+    }
+}
+
+/// `--policy`: who is active next.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PolicyChoice {
+    /// The blocks with the largest gradients; `None`: by the trigger that is chosen elsewhere.
+    Blockllm(Option<Trigger>),
+    /// One of the engine's that are whole in themselves.
+    Other(Policy),
+}
+
+/// What `--policy` takes.
+const POLICIES: &str = "blockllm, full, cyclic:STEPS, lisa:STEPS:LAYERS, hft:STEPS or random:STEPS, as in lisa:20:2";
+
+impl FromStr for PolicyChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown = || format!("say {POLICIES}");
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        if kind == "blockllm" {
+            let trigger = if text == kind { None } else { Some(rest.parse()?) };
+            return Ok(Self::Blockllm(trigger));
+        }
+        let words: Vec<&str> = if rest.is_empty() { Vec::new() } else { rest.split(':').collect() };
+        let count = |word: &str| match word.parse() {
+            Ok(count) if count >= 1 => Ok(count),
+            _ => Err(format!("'{word}' is no whole number, 1 or more")),
+        };
+        let policy = match (kind, &words[..]) {
+            ("full", []) if text == kind => Policy::Full,
+            ("cyclic", [period]) => Policy::Cyclic { period: count(period)?, order: Order::Random },
+            ("cyclic", [period, order]) => Policy::Cyclic { period: count(period)?, order: order_of(order)? },
+            ("lisa", [period, units]) => {
+                let layers = u32::try_from(count(units)?).map_err(|_| format!("'{units}' is more layers than there can be"))?;
+                Policy::Lisa { period: count(period)?, units: layers }
+            }
+            ("hft", [period]) => Policy::HalfFineTuning { period: count(period)? },
+            ("random", [period]) => Policy::RandomBlocks { period: count(period)? },
+            _ => return Err(unknown()),
+        };
+        Ok(Self::Other(policy))
+    }
+}
+
+const ORDERS: [(&str, Order); 3] =
+    [("ascending", Order::Ascending), ("descending", Order::Descending), ("random", Order::Random)];
+
+fn order_of(word: &str) -> Result<Order, String> {
+    let found = ORDERS.into_iter().find(|(name, _)| *name == word);
+    found.map(|(_, order)| order).ok_or_else(|| format!("'{word}' is no order: say ascending, descending or random"))
+}
+
+/// A configuration's policy, in the words of `--policy`.
+pub(crate) fn policy_text(config: &Config) -> String {
+    let order_word = |order| ORDERS.into_iter().find(|(_, o)| *o == order).map_or("", |(name, _)| name);
+    match &config.policy {
+        Policy::BlockLlm(_) => Trigger::of(config).map_or_else(String::new, |trigger| format!("blockllm:{trigger}")),
+        Policy::Full => "full".to_string(),
+        Policy::Cyclic { period, order } => format!("cyclic:{period}:{}", order_word(*order)),
+        Policy::Lisa { period, units } => format!("lisa:{period}:{units}"),
+        Policy::HalfFineTuning { period } => format!("hft:{period}"),
+        Policy::RandomBlocks { period } => format!("random:{period}"),
+        other => format!("{other:?}"),
+    }
 }
 
 impl FromStr for Mask {
@@ -215,21 +329,3 @@ impl Display for Trigger {
         }
     }
 }
-
-/// Options are kept in the words in which they are given.
-macro_rules! kept_as_text {
-    ($($choice:ty),*) => {$(
-        impl TryFrom<String> for $choice {
-            type Error = String;
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-        impl From<$choice> for String {
-            fn from(choice: $choice) -> Self {
-                choice.to_string()
-            }
-        }
-    )*};
-}
-kept_as_text!(Inactive, Trigger, Mask);

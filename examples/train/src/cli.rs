@@ -6,7 +6,9 @@ use clap::builder::PossibleValue;
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 
-use crate::choices::{Across, Bias, Fill, Inactive, Mask, Method, Methods, Score, Trigger, positive};
+use crate::choices::{
+    Across, Bias, Fill, First, Inactive, Mask, Method, Methods, PolicyChoice, Preset, Score, Trigger, positive,
+};
 use crate::error::{Failure, Result, one_line};
 use crate::fault::Fault;
 use crate::model::Sizes;
@@ -27,6 +29,8 @@ Examples (with cargo: cargo run --release -p blockllm-train -- OPTIONS):
   blockllm-train                                   both methods, 200 steps, into runs/pretrain
   blockllm-train --steps 400 --seed 1              longer, another start
   blockllm-train --method blockllm --sparsity 0.95 Adam's state for a twentieth of the weights
+  blockllm-train --preset lisa --policy lisa:10:2  LISA in place of BlockLLM, beside AdamW
+  blockllm-train --config run.toml --seed 1        options from a file, but for the seed
   blockllm-train --corpus book.txt --out runs/book your own text
   blockllm-train --resume runs/book                go on after Ctrl-C, a crash, or a power cut
 
@@ -63,6 +67,15 @@ pub(crate) struct Cli {
     #[arg(long, value_parser = threads, allow_negative_numbers = true, value_name = "N", help_heading = "Training")]
     pub(crate) threads: Option<usize>,
 
+    /// What the choices below start from: the engine's default, or the ways of papers and of their codes
+    /// [default: default]
+    #[arg(long, value_enum, help_heading = "BlockLLM")]
+    pub(crate) preset: Option<Preset>,
+    /// Who has Adam's state when: blockllm, the blocks with the largest gradients; cyclic:K[:ORDER] one layer at a time, K
+    /// steps each, ascending, descending or random; lisa:K:N, N layers at random; hft:K, half of each layer at random;
+    /// random:K, blocks at random; each anew every K steps; full, all [default: blockllm]
+    #[arg(long, value_name = "WHO", help_heading = "BlockLLM")]
+    pub(crate) policy: Option<PolicyChoice>,
     /// Share of the weights that are without Adam's state at any time, from 0 up to but not including 1 [default: 0.8]
     #[arg(long, value_parser = sparsity, allow_negative_numbers = true, value_name = "SHARE", help_heading = "BlockLLM")]
     pub(crate) sparsity: Option<f64>,
@@ -77,7 +90,7 @@ pub(crate) struct Cli {
     /// sign of the gradient [default: sign:1]
     #[arg(long, value_name = "HOW", help_heading = "BlockLLM")]
     pub(crate) inactive: Option<Inactive>,
-    /// What ranks the blocks (weight matrices) when weights are chosen [default: rms; paper: norm]
+    /// What ranks the blocks (weight matrices) when weights are chosen [default: rms]
     #[arg(long, value_enum, help_heading = "BlockLLM")]
     pub(crate) score: Option<Score>,
     /// How earlier choices count against a block [default: ratio]
@@ -90,7 +103,14 @@ pub(crate) struct Cli {
     /// tile:SIZE, runs of SIZE neighbours [default: coordinate]
     #[arg(long, value_name = "KIND", help_heading = "BlockLLM")]
     pub(crate) mask: Option<Mask>,
+    /// Where the first choice comes from [default: random]
+    #[arg(long, value_enum, help_heading = "BlockLLM")]
+    pub(crate) first: Option<First>,
 
+    /// Options from a TOML file: method, preset, steps, lr, seed, threads, corpus, out, save_every, and in its table [optimizer]
+    /// any field of blockllm::Config; what is given here besides wins
+    #[arg(long, value_name = "FILE", help_heading = "Files")]
+    pub(crate) config: Option<PathBuf>,
     /// Folder to write to; it must not hold a run yet [default: runs/pretrain, or runs/pretrain-2 and so on]
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub(crate) out: Option<PathBuf>,
@@ -154,14 +174,14 @@ fn first_paragraph(text: &str) -> String {
     one_line(paragraph.strip_prefix("error: ").unwrap_or(paragraph))
 }
 
-fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
         Ok(number) if number >= 1 => Ok(number),
         _ => Err("it must be a whole number, 1 or more".to_string()),
     }
 }
 
-fn threads(text: &str) -> std::result::Result<usize, String> {
+pub(crate) fn threads(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
         Ok(number) if (1..=1024).contains(&number) => Ok(number),
         _ => Err("it must be a whole number from 1 to 1024".to_string()),
@@ -175,7 +195,7 @@ fn sparsity(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-fn learning_rate(text: &str) -> std::result::Result<f64, String> {
+pub(crate) fn learning_rate(text: &str) -> std::result::Result<f64, String> {
     match text.parse() {
         // Far above what trains, and far below what overflows once the run has begun.
         Ok(rate) if positive(rate) && rate <= 1000.0 => Ok(rate),

@@ -5,15 +5,18 @@
 //! of its own. They share a folder: its options, and for each method metrics, checkpoints and a result.
 
 mod batch;
+mod blocks;
 mod checkpoint;
 mod choices;
 mod cli;
+mod config_file;
 mod console;
 mod corpus;
 mod coverage;
 mod error;
 mod fault;
 mod files;
+mod flags;
 mod memory;
 mod meter;
 mod method;

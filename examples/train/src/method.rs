@@ -2,18 +2,16 @@
 
 use blockllm::mask::Mask;
 use blockllm::record::{self, LeafType};
-use blockllm::{
-    Across, BlockSpec, Config, Decision, Fill, Inactive, MaskKind, Optimizer, Policy, Record, Reference, ScoreKind, Slices,
-    Trigger, VisitBias,
-};
+use blockllm::{BlockSpec, Config, Decision, Optimizer, Record, Reference, Slices, Stage, Step};
 use blockllm_candle::{BlockLlm, Parameter, ParameterStore};
 use candle_core::Tensor;
 use safetensors::Dtype;
 
+use crate::blocks::describe;
 use crate::checkpoint::Leaf;
-use crate::choices;
+use crate::choices::{self, policy_text};
 use crate::coverage::Coverage;
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result};
 use crate::meter;
 use crate::options::Options;
 
@@ -32,12 +30,13 @@ pub(crate) struct StepInfo {
     pub(crate) skipped: bool,
     /// The norm of the active gradients before clipping.
     pub(crate) grad_norm: f64,
+    /// An error that the step ended with, though it was done: so many steps in a row were skipped that something is wrong.
+    pub(crate) error: Option<Failure>,
 }
 
-/// Decoupled weight decay, the same for every method.
-const WEIGHT_DECAY: f64 = 0.01;
-/// Gradients are scaled down to this norm where theirs is greater.
-const CLIP: f64 = 1.0;
+/// Passes over all gradients before the first step, each with another text. The second is needed where the first finds
+/// gradients that are not finite; where so many do, more of them will.
+pub(crate) const MOST_PASSES: usize = 10;
 
 /// An optimizer over the model's weights.
 pub(crate) struct Method {
@@ -49,27 +48,45 @@ pub(crate) struct Method {
 impl Method {
     /// The optimizer of a run. From here on the weights' gradients go to it.
     pub(crate) fn new(method: choices::Method, options: &Options, weights: &ParameterStore) -> Result<Self> {
+        let (config, preset) = (config(method, options), options.preset);
+        let policy = config.policy.clone();
+        let describe = |spec| describe(spec, &policy, preset);
         // The learning rate is given anew on every step.
-        let optimizer = BlockLlm::new(weights, config(method, options), options.lr)?;
+        let optimizer = BlockLlm::with_backend(Reference::default(), weights, config, options.lr, describe)?;
         let block = |weight: &Parameter| (weight.name().to_string(), weight.shape().elem_count());
         Ok(Self { optimizer, blocks: weights.iter().map(block).collect() })
+    }
+
+    /// Whether a pass over all gradients has to come before the first step; it ends as a step does, but is none.
+    pub(crate) fn wants_full_gradient(&mut self) -> Result<bool> {
+        Ok(self.optimizer.with_engine(|engine| engine.stage() == Stage::FullGradient)?)
     }
 
     /// The backward pass and the update. The loss is handed over, so that the graph is freed when it has served.
     pub(crate) fn backward_step(&mut self, loss: Tensor, lr: f64) -> Result<StepInfo> {
         self.optimizer.set_lr(lr);
-        let report = self.optimizer.backward_step(&loss)?;
+        let before = self.optimizer.with_engine(|engine| engine.steps())?;
+        let outcome = self.optimizer.backward_step(&loss);
         drop(loss);
-        let active = self.optimizer.with_engine(|engine| {
+        let (steps, report, active) = self.optimizer.with_engine(|engine| {
             let regions = engine.current().regions.iter().filter(|region| region.k > 0);
-            regions.map(|region| (region.block as usize, region.k)).collect()
+            let active = regions.map(|region| (region.block as usize, region.k)).collect();
+            (engine.steps(), engine.report(), active)
         })?;
+        let error = match outcome {
+            // The step stands, and so the state after it is worth saving.
+            Err(error) if steps > before => Some(error.into()),
+            other => other.map(|_| None)?,
+        };
+        let report = report.context(|| "cannot read what the step did".to_string())?;
+        let idle = report.skipped || report.stage != Stage::Training;
         Ok(StepInfo {
-            active: if report.skipped { Vec::new() } else { active },
+            active: if idle { Vec::new() } else { active },
             switched: report.switched,
             decision: matches!(report.decision, Some(Decision::Switch)),
             skipped: report.skipped,
             grad_norm: report.norm,
+            error,
         })
     }
 
@@ -128,56 +145,32 @@ impl Method {
 
 /// Whether the engine takes these options for a model of these weights, before anything is written.
 pub(crate) fn check(options: &Options, weights: &[(String, Vec<usize>)]) -> Result<()> {
-    let blocks: Vec<BlockSpec> = weights.iter().map(|(name, shape)| BlockSpec::new(name, [1, shape.iter().product()])).collect();
     for &method in options.method.runs() {
-        let made = Optimizer::new(Reference::<Slices>::default(), &blocks, config(method, options));
-        made.map(drop).context(|| format!("{} cannot train so", method.title()))?;
+        let config = config(method, options);
+        let block = |(name, shape): &(String, Vec<usize>)| {
+            describe(BlockSpec::new(name, [1, shape.iter().product()]), &config.policy, options.preset)
+        };
+        let blocks: Vec<BlockSpec> = weights.iter().map(block).collect();
+        let made = Optimizer::new(Reference::<Slices>::default(), &blocks, config.clone());
+        // The highest learning rate may be too high beside decay and betas.
+        let begun = made.and_then(|mut optimizer| optimizer.begin(Step::new(options.lr)));
+        begun.context(|| format!("{} cannot train so", method.title()))?;
     }
     Ok(())
 }
 
+/// The policy that a run's options give it.
+pub(crate) fn policy(method: choices::Method, options: &Options) -> String {
+    policy_text(&config(method, options))
+}
+
 fn config(method: choices::Method, options: &Options) -> Config {
-    let base = Config { seed: options.seed, weight_decay: WEIGHT_DECAY, clip: Some(CLIP), ..Config::default() };
-    if method == choices::Method::Adamw {
-        let Config { policy, sparsity, inactive, .. } = Config::adamw();
-        return Config { policy, sparsity, inactive, ..base };
+    let chosen = options.optimizer.clone();
+    if method != choices::Method::Adamw {
+        return chosen;
     }
-    let (trigger, patience) = match options.trigger {
-        choices::Trigger::Period(steps) => (Trigger::Period(steps as u64), base.patience),
-        choices::Trigger::Patience(losses) => (Trigger::Patience, losses),
-    };
-    Config {
-        policy: Policy::BlockLlm(trigger),
-        patience,
-        sparsity: options.sparsity,
-        across: match options.across {
-            choices::Across::Reset => Across::Reset,
-            choices::Across::Carry => Across::Carry,
-        },
-        inactive: match options.inactive {
-            choices::Inactive::Frozen => Inactive::Frozen,
-            choices::Inactive::Sign(scale) => Inactive::SignSgd(scale),
-        },
-        score: match options.score {
-            choices::Score::Norm => ScoreKind::GradientNorm,
-            choices::Score::Rms => ScoreKind::GradientRms,
-        },
-        visit_bias: match options.bias {
-            choices::Bias::Ratio => VisitBias::Ratio,
-            choices::Bias::Exponential => VisitBias::Exponential,
-            choices::Bias::None => VisitBias::None,
-        },
-        fill: match options.fill {
-            choices::Fill::LastMasked => Fill::LastMasked,
-            choices::Fill::Uniform => Fill::Uniform,
-            choices::Fill::Whole => Fill::Whole,
-        },
-        mask: match options.mask {
-            choices::Mask::Coordinate => MaskKind::Coordinate,
-            choices::Mask::Tile(size) => MaskKind::Tile(size),
-        },
-        ..base
-    }
+    let Config { betas, eps, weight_decay, decay, clip, guard_limit, seed, .. } = chosen;
+    Config { betas, eps, weight_decay, decay, clip, guard_limit, seed, ..Config::adamw() }
 }
 
 fn to_safetensors(dtype: LeafType) -> Dtype {

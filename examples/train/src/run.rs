@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::choices::Method;
 use crate::cli::Cli;
+use crate::config_file::ConfigFile;
 use crate::console::{grouped, note, say};
 use crate::corpus::Corpus;
 use crate::error::{Context, Failure, Result};
@@ -48,17 +49,26 @@ fn resume(cli: &Cli, out: &Path) -> Result<Options> {
         return Err(Failure::new(format!("--out {} contradicts --resume {}", other.display(), out.display())));
     }
     options.check_against(cli)?;
+    for method in options.method.runs() {
+        let result = RunSummary::load(&out.join(method.name()))?;
+        if result.is_some_and(|result| result.options != options.fingerprint()) {
+            let (out, method) = (out.display(), method.name());
+            return Err(Failure::new(format!("{out}/options.json was changed after {method} had ended with other options")));
+        }
+    }
     files::remove_partial(out)?;
     Ok(options)
 }
 
 /// Makes the folder of a new run. All that can be wrong with what was given is found before.
 fn start(cli: &Cli) -> Result<(PathBuf, Options)> {
-    let options = Options::new(cli)?;
+    let file = cli.config.as_deref().map(ConfigFile::load).transpose()?;
+    let options = Options::new(cli, file.as_ref())?;
     let corpus = Corpus::load(&options.corpus(), options.sizes.context)?;
     let weights = options.sizes.weights();
     method::check(&options, &weights)?;
-    let out = folder(cli.out.as_deref())?;
+    let named = cli.out.as_deref().or(file.as_ref().and_then(|file| file.keys.out.as_deref()));
+    let out = folder(named)?;
     options.save(&out)?;
     note(format_args!(
         "text: {} bytes to train on, {} held out ({})\nmodel: {} weights in {} blocks; {} steps of {} windows of {} bytes\nfolder: {}",

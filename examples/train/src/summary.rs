@@ -18,6 +18,10 @@ const SUMMARY: &str = "summary.json";
 pub(crate) struct RunSummary {
     /// `blockllm`, `paper` or `adamw`.
     pub(crate) method: String,
+    /// Who had Adam's state when, in the words of `--policy`.
+    pub(crate) policy: String,
+    /// The fingerprint of the options that it was made with.
+    pub(crate) options: u32,
     pub(crate) seed: u64,
     pub(crate) params_total: usize,
     /// The most coordinates that had Adam's state at one time.
@@ -93,8 +97,9 @@ pub(crate) fn print(runs: &[RunSummary]) {
     say("");
     for run in runs {
         say(format_args!(
-            "{}: {} reselections; {} of {} blocks and {:.1} % of all weights had Adam's state at some time",
+            "{} ({}): {} reselections; {} of {} blocks and {:.1} % of all weights had Adam's state at some time",
             run.method,
+            run.policy,
             run.reselections,
             run.blocks_ever_active,
             run.blocks_total,

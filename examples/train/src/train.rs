@@ -13,7 +13,7 @@ use crate::error::{Context, Failure, Result};
 use crate::fault::Fault;
 use crate::files;
 use crate::memory;
-use crate::method::Method;
+use crate::method::{self, Method};
 use crate::metrics::{self, Line, Metrics};
 use crate::model::Model;
 use crate::options::Options;
@@ -78,7 +78,7 @@ impl Trainer {
             Some((state, leaves)) if state.run == run => (state, Some(leaves)),
             Some(_) => {
                 let folder = folder.display();
-                let what = "method, seed, steps, model or text differ";
+                let what = "the options in options.json, or the text differ";
                 return Err(Failure::new(format!("the checkpoints in {folder} are of another run: {what}")));
             }
             None => {
@@ -98,13 +98,37 @@ impl Trainer {
         metrics.cut(state.metrics_bytes)?;
         progress.begin();
         let before = state.totals.clone();
-        Ok(Self { options, folder, corpus, model, method, coverage, store, metrics, progress, state, before, start })
+        let mut trainer =
+            Self { options, folder, corpus, model, method, coverage, store, metrics, progress, state, before, start };
+        trainer.look_first()?;
+        Ok(trainer)
+    }
+
+    /// Passes over all gradients where the first active set comes from them. Nothing is trained, and no step is counted;
+    /// a run that was stopped before its first checkpoint does them again.
+    fn look_first(&mut self) -> Result<()> {
+        for pass in 1..=method::MOST_PASSES {
+            if !self.method.wants_full_gradient()? {
+                return Ok(());
+            }
+            stop::check()?;
+            let loss = self.model.loss(&self.batch(pass)?)?;
+            self.method.backward_step(loss, 0.0)?;
+        }
+        let passes = method::MOST_PASSES;
+        Err(Failure::new(format!("no first active set: after {passes} passes there are blocks whose gradients are not finite")))
+    }
+
+    /// The text of a step.
+    fn batch(&self, step: usize) -> Result<Batch> {
+        let sizes = self.options.sizes;
+        Ok(Batch::random(&self.corpus.train, self.options.seed, step, sizes.batch, sizes.context)?)
     }
 
     fn step(&mut self) -> Result<()> {
         let (step, sizes) = (self.state.step + 1, self.options.sizes);
         let lr = learning_rate(step, &self.options);
-        let batch = Batch::random(&self.corpus.train, self.options.seed, step, sizes.batch, sizes.context)?;
+        let batch = self.batch(step)?;
         let start = Instant::now();
         let loss = self.model.loss(&batch)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
@@ -134,10 +158,10 @@ impl Trainer {
         let active_share = active as f64 / self.model.weights().coordinates() as f64;
         self.progress.step(&Shown { step, loss: value, tokens: sizes.batch * sizes.context, active_share });
         self.state.step = step;
-        if stop::asked() || step.is_multiple_of(self.options.save_every) || step == self.options.steps {
+        if info.error.is_some() || stop::asked() || step.is_multiple_of(self.options.save_every) || step == self.options.steps {
             self.save()?;
         }
-        stop::check()
+        info.error.map_or_else(stop::check, Err)
     }
 
     fn save(&mut self) -> Result<()> {
@@ -170,6 +194,8 @@ impl Trainer {
         let sizes = self.options.sizes;
         let result = RunSummary {
             method: self.state.run.method,
+            policy: self.state.run.policy,
+            options: self.state.run.options,
             seed: self.options.seed,
             params_total: self.model.weights().coordinates(),
             params_active_max: totals.params_active_max,
@@ -192,6 +218,8 @@ impl Trainer {
 fn this_run(method: choices::Method, options: &Options, corpus: &Corpus) -> Run {
     Run {
         method: method.name().to_string(),
+        policy: method::policy(method, options),
+        options: options.fingerprint(),
         seed: options.seed,
         steps: options.steps,
         sizes: options.sizes,
