@@ -55,7 +55,7 @@ pub(crate) struct Run {
     pub(crate) method: String,
     pub(crate) policy: String,
     /// The fingerprint of its options.
-    pub(crate) options: u32,
+    pub(crate) options_crc: u32,
     pub(crate) seed: u64,
     pub(crate) steps: usize,
     pub(crate) sizes: Sizes,
@@ -178,7 +178,7 @@ mod tests {
         let run = Run {
             method: "m".into(),
             policy: "p".into(),
-            options: 1,
+            options_crc: 1,
             seed: u64::MAX,
             steps: 9,
             sizes: Sizes::TINY,

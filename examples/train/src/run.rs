@@ -51,7 +51,7 @@ fn resume(cli: &Cli, out: &Path) -> Result<Options> {
     options.check_against(cli)?;
     for method in options.method.runs() {
         let result = RunSummary::load(&out.join(method.name()))?;
-        if result.is_some_and(|result| result.options != options.fingerprint()) {
+        if result.is_some_and(|result| result.options_crc != options.fingerprint()) {
             let (out, method) = (out.display(), method.name());
             return Err(Failure::new(format!("{out}/options.json was changed after {method} had ended with other options")));
         }

@@ -21,7 +21,7 @@ pub(crate) struct RunSummary {
     /// Who had Adam's state when, in the words of `--policy`.
     pub(crate) policy: String,
     /// The fingerprint of the options that it was made with.
-    pub(crate) options: u32,
+    pub(crate) options_crc: u32,
     pub(crate) seed: u64,
     pub(crate) params_total: usize,
     /// The most coordinates that had Adam's state at one time.

@@ -195,7 +195,7 @@ impl Trainer {
         let result = RunSummary {
             method: self.state.run.method,
             policy: self.state.run.policy,
-            options: self.state.run.options,
+            options_crc: self.state.run.options_crc,
             seed: self.options.seed,
             params_total: self.model.weights().coordinates(),
             params_active_max: totals.params_active_max,
@@ -219,7 +219,7 @@ fn this_run(method: choices::Method, options: &Options, corpus: &Corpus) -> Run 
     Run {
         method: method.name().to_string(),
         policy: method::policy(method, options),
-        options: options.fingerprint(),
+        options_crc: options.fingerprint(),
         seed: options.seed,
         steps: options.steps,
         sizes: options.sizes,

@@ -85,7 +85,7 @@ pub fn files(out: &Path, method: &str, end: &str) -> Vec<PathBuf> {
 
 /// A metrics line, or a result, without what depends on the clock, the machine and the heap: the bytes of state are
 /// measured, and a restored vector may have less room to spare than one that grew.
-fn without_time(text: &str) -> Value {
+pub fn without_time(text: &str) -> Value {
     let mut value: Value = serde_json::from_str(text).unwrap();
     for field in ["ms", "step_ms_median", "peak_rss_bytes", "optimizer_state_bytes"] {
         value.as_object_mut().unwrap().remove(field);
