@@ -216,6 +216,17 @@ fn paths_are_relative_to_the_file() {
     assert!(folder.path().join("there/summary.json").is_file());
 }
 
+#[test]
+fn the_files_that_the_readme_shows_train() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let files: Vec<&str> = readme.split("```toml").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(files.len(), 2);
+    for (file, policy) in files.into_iter().zip(["lisa:10:1", "blockllm:period:20"]) {
+        let (_folder, out) = trained(file, &["--steps", "2"]);
+        assert_eq!(result(&out)["policy"].as_str(), Some(policy));
+    }
+}
+
 /// Runs in a folder with nothing but the file, which must stay so.
 fn refused(text: &[u8], flags: &[&str]) -> String {
     let (folder, _) = written(text);
