@@ -79,9 +79,8 @@ impl Method {
             other => other.map(|_| None)?,
         };
         let report = report.context(|| "cannot read what the step did".to_string())?;
-        let idle = report.skipped || report.stage != Stage::Training;
         Ok(StepInfo {
-            active: if idle { Vec::new() } else { active },
+            active: if report.skipped { Vec::new() } else { active },
             switched: report.switched,
             decision: matches!(report.decision, Some(Decision::Switch)),
             skipped: report.skipped,

@@ -76,6 +76,8 @@ fn every_policy_trains_and_is_reported() {
         let (_other, same) = trained("[optimizer]\npatience = 3", &flags);
         assert_eq!(lines(&out), lines(&same), "{text}");
     }
+    let (_folder, out) = trained("method = \"blockllm\"\nsteps = 1", &["--policy", "cyclic:2"]);
+    assert_eq!(result(&out)["policy"].as_str(), Some("cyclic:2:random"));
 }
 
 #[test]
@@ -201,9 +203,27 @@ fn flags_beside_a_file_win() {
     assert_eq!((result(&out)["policy"].as_str(), optimizer["eps"].as_f64()), (Some("random:2"), Some(1e-6)));
     // A flag that the file's policy does not look at is a mistake, as it is without a file.
     let (folder, path) = written(file);
-    let mut command = program(&["--bias", "none", "--config"]);
+    let mut command = program(&["--model", "tiny", "--bias", "none", "--config"]);
     command.arg(path).current_dir(folder.path());
     assert!(fail(command).contains("--bias has no meaning with the policy lisa:3:1"));
+}
+
+/// What is not about blocks holds for AdamW too, and nothing else does.
+#[test]
+fn adamw_beside_another_method_shares_what_it_can() {
+    let run = |optimizer: &str| {
+        let (_folder, out) = trained(&format!("steps = 4\npreset = \"lisa\"\n[optimizer]\n{optimizer}"), &[]);
+        assert_eq!(json(&out.join("summary.json"))["runs"][1]["policy"].as_str(), Some("full"));
+        let text = fs::read_to_string(out.join("adamw/metrics.jsonl")).unwrap();
+        text.lines().map(without_time).collect::<Vec<_>>()
+    };
+    let plain = run("");
+    for field in ["betas = [0.5, 0.9]", "eps = 1e-2", "decay = \"l2\"", "weight_decay = 0.5", "clip = 0.1"] {
+        assert_ne!(run(field), plain, "{field}");
+    }
+    for field in ["across = \"carry\"", "policy = { lisa = { period = 1, units = 1 } }", "inactive = { sign_sgd = 1.0 }"] {
+        assert_eq!(run(field), plain, "{field}");
+    }
 }
 
 #[test]
@@ -231,7 +251,7 @@ fn the_files_that_the_readme_shows_train() {
 fn refused(text: &[u8], flags: &[&str]) -> String {
     let (folder, _) = written(text);
     let command = || {
-        let mut command = program(&["--config", "run.toml"]);
+        let mut command = program(&["--model", "tiny", "--config", "run.toml"]);
         command.args(flags).current_dir(folder.path());
         command
     };
@@ -386,6 +406,8 @@ fn a_streak_of_skipped_steps_is_saved_before_it_ends_the_run() {
     assert!(error.contains("3 steps in a row were skipped"), "{error}");
     let step = lines(&out).len();
     assert!(step < 200, "it trained to the end");
+    let skipped = |line: &Value| line["skipped"].as_bool() == Some(true) && line["active"].as_u64() == Some(0);
+    assert!(lines(&out)[step - 3..].iter().all(skipped) && !skipped(&lines(&out)[0]));
     let name = format!("checkpoint-{step:06}.safetensors");
     assert!(out.join("blockllm").join(&name).is_file(), "{name}");
     // From there it goes on, and says the same of the next step.

@@ -48,12 +48,16 @@ fn help_is_complete() {
 /// Runs in a folder where nothing else is, which must stay so.
 fn refused(args: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = program(args);
-    command.current_dir(folder.path());
-    let output = program(args).current_dir(folder.path()).output().unwrap();
+    let command = || {
+        // What is taken for good by mistake shall not train for long.
+        let mut command = program(&["--model", "tiny"]);
+        command.args(args).current_dir(folder.path());
+        command
+    };
+    let output = command().output().unwrap();
     assert_eq!((stderr(&output).lines().count(), output.stdout.len()), (1, 0), "{}", stderr(&output));
     assert_eq!(folder.path().read_dir().unwrap().count(), 0, "{args:?} left something behind");
-    fail(command)
+    fail(command())
 }
 
 #[test]
