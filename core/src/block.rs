@@ -258,19 +258,20 @@ impl Blocks {
         (0..).zip(&self.rank).any(|(b, r)| *r != b)
     }
 
-    /// Takes the order of another run: by block its place there, by unit its number there. Units come in that order, their
-    /// blocks too; those whose blocks were all removed come last.
+    /// Takes the order of another run: by block its place there, by unit its number there, none for those that were removed
+    /// here, which stay where they are. Units come in that order, their blocks too.
     pub(crate) fn reorder(&mut self, places: &[Option<u64>], numbers: &[Option<u64>]) {
-        let mut blocks: Vec<BlockId> = (0..self.specs.len() as BlockId).collect();
-        blocks.sort_by_key(|b| (places[*b as usize].unwrap_or(u64::MAX), *b));
-        (0..).zip(blocks).for_each(|(rank, b)| self.rank[b as usize] = rank);
-        let mut units: Vec<(u64, Unit)> = core::mem::take(&mut self.units)
-            .into_iter()
-            .zip(numbers)
-            .map(|(unit, number)| (number.unwrap_or(u64::MAX), unit))
-            .collect();
-        units.sort_by_key(|u| u.0);
-        self.units = units.into_iter().map(|u| u.1).collect();
+        let live: Vec<BlockId> = self.live().map(|(b, _)| b).collect();
+        let mut sorted = live.clone();
+        sorted.sort_by_key(|b| places[*b as usize]);
+        (0..).zip(&mut self.rank).for_each(|(b, rank)| *rank = b);
+        sorted.iter().zip(&live).for_each(|(b, rank)| self.rank[*b as usize] = *rank);
+        let units = core::mem::take(&mut self.units);
+        let slots: Vec<usize> = (0..units.len()).filter(|u| numbers[*u].is_some()).collect();
+        let mut sorted = slots.clone();
+        sorted.sort_by_key(|u| numbers[*u]);
+        self.units = units.clone();
+        slots.iter().zip(&sorted).for_each(|(slot, unit)| self.units[*slot] = units[*unit].clone());
         let rank = &self.rank;
         self.units.iter_mut().for_each(|u| u.blocks.sort_by_key(|b| rank[*b as usize]));
     }
