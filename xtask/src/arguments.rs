@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::fuzz::targets;
 use crate::stage;
 
 /// What to do.
@@ -21,6 +22,17 @@ pub enum Command {
         /// Only compare it with what is there.
         check: bool,
     },
+    /// Look for inputs that the engine does not stand.
+    Fuzz(Fuzz),
+}
+
+/// How long to fuzz what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fuzz {
+    /// Of each target; at least 1.
+    pub seconds: u32,
+    /// This target alone.
+    pub target: Option<String>,
 }
 
 /// How to run the checks.
@@ -68,7 +80,8 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
                 Err(format!("ptx does not know {other}: it takes --check or nothing"))
             }
         },
-        Some(other) => Err(format!("no command is called {other}: setup, test, bounds, ptx or help")),
+        Some("fuzz") => fuzz(rest).map(Command::Fuzz),
+        Some(other) => Err(format!("no command is called {other}: setup, test, bounds, ptx, fuzz or help")),
     }
 }
 
@@ -99,6 +112,21 @@ fn test<'a>(mut rest: impl Iterator<Item = &'a str>) -> Result<Test, String> {
                     return Err(format!("test does not know {other}: it takes {takes}"));
                 }
             },
+        }
+    }
+    Ok(options)
+}
+
+fn fuzz<'a>(mut rest: impl Iterator<Item = &'a str>) -> Result<Fuzz, String> {
+    let mut options = Fuzz { seconds: 60, target: None };
+    while let Some(argument) = rest.next() {
+        let (option, value) = argument.split_once('=').unwrap_or_else(|| (argument, rest.next().unwrap_or_default()));
+        match (option, value.parse()) {
+            ("--seconds", Ok(seconds)) if seconds > 0 => options.seconds = seconds,
+            ("--seconds", _) => return Err(format!("--seconds: '{value}' is no number of seconds: at least 1")),
+            ("--target", _) if targets().contains(&value) => options.target = Some(value.to_string()),
+            ("--target", _) => return Err(format!("--target: no target is called '{value}': {}", targets().join(", "))),
+            (other, _) => return Err(format!("fuzz does not know {other}: it takes --seconds N and --target NAME")),
         }
     }
     Ok(options)
@@ -152,6 +180,9 @@ pub fn help() -> String {
   cargo xtask ptx [--check]
       Makes the PTX in gpu-cuda/ptx again, with a pinned compiler that is fetched from PyPI; with --check, fails where it
       is not what is there.
+  cargo xtask fuzz [--seconds N] [--target NAME]
+      Throws bytes at what reads bytes: each target in core/fuzz, or one, for N seconds (60). Installs what it needs: a nightly
+      compiler, g++ and cargo-fuzz. An input that makes one fail is kept, and named with the command that runs it again.
   cargo xtask help
       Prints this.
 
@@ -190,6 +221,16 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_takes_seconds_and_a_target() {
+        let is = |line, seconds, target: Option<&str>| {
+            assert_eq!(parsed(line), Ok(Command::Fuzz(Fuzz { seconds, target: target.map(str::to_string) })), "{line}");
+        };
+        is("fuzz", 60, None);
+        is("fuzz --seconds 5", 5, None);
+        is("fuzz --target=record_file --seconds=7", 7, Some("record_file"));
+    }
+
+    #[test]
     fn only_takes_a_list_in_both_spellings() {
         let only =
             |names: &[&str]| Ok(Command::Test(Test { only: names.iter().map(|s| s.to_string()).collect(), ..Test::default() }));
@@ -223,6 +264,11 @@ mod tests {
             ("bounds 3", "3"),
             ("ptx --chekc", "--chekc"),
             ("ptx --check all", "all"),
+            ("fuzz --seconds", "''"),
+            ("fuzz --seconds 0", "'0'"),
+            ("fuzz --seconds x", "'x'"),
+            ("fuzz --target recrod", "'recrod'"),
+            ("fuzz 60", "60"),
             ("test --onyl clippy", "--onyl"),
             ("test --only", "''"),
             ("test --only clippy,", "''"),

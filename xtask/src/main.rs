@@ -1,9 +1,10 @@
-//! The project's own chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask bounds`, `cargo xtask ptx`. `cargo xtask help`
-//! says more.
+//! The project's own chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask bounds`, `cargo xtask ptx`, `cargo xtask fuzz`.
+//! `cargo xtask help` says more.
 
 mod arguments;
 mod bounds;
 mod emulator;
+mod fuzz;
 mod need;
 mod ptx;
 mod run;
@@ -11,7 +12,7 @@ mod setup;
 mod stage;
 mod summary;
 
-use arguments::{Command, Test};
+use arguments::{Command, Fuzz, Test};
 use stage::Stage;
 use std::process::ExitCode;
 use summary::{Ci, Done, Outcome, Summary};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Ok(Command::Test(options)) => return test(&options),
         Ok(Command::Bounds) => return bounds(),
         Ok(Command::Ptx { check }) => return ptx(check),
+        Ok(Command::Fuzz(options)) => return fuzz(&options),
         Err(problem) => {
             eprintln!("xtask: {problem}");
             return ExitCode::from(2);
@@ -53,6 +55,16 @@ fn ptx(check: bool) -> ExitCode {
         Ok(ptx::Outcome::Differs(names)) => {
             return fail(&format!("gpu-cuda/ptx is not of these kernels: {}; run cargo xtask ptx", names.join(", ")));
         }
+        Err(problem) => return fail(&problem),
+    }
+    ExitCode::SUCCESS
+}
+
+fn fuzz(options: &Fuzz) -> ExitCode {
+    match fuzz::run(options.seconds, options.target.as_deref()) {
+        Ok(fuzz::Outcome::NothingFound) => println!("no target found anything"),
+        Ok(fuzz::Outcome::Missing(why)) => println!("SKIP fuzz: {why}"),
+        Ok(fuzz::Outcome::Found(lines)) => return fail(&lines.join("\nxtask: ")),
         Err(problem) => return fail(&problem),
     }
     ExitCode::SUCCESS

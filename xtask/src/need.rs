@@ -61,6 +61,45 @@ pub const WASM: Need = Need {
     install: &["rustup", "target", "add", "wasm32-unknown-unknown"],
 };
 
+/// Bare metal with 64-bit words: the other side of what a word's size may change.
+pub const BARE_64: Need = Need {
+    name: "target x86_64-unknown-none",
+    shown: Shown::Folder(&["rustc", "--print", "target-libdir", "--target", "x86_64-unknown-none"]),
+    install: &["rustup", "target", "add", "x86_64-unknown-none"],
+};
+
+/// The compiler that fuzzing and sanitizers need.
+pub const NIGHTLY: Need = Need {
+    name: "nightly Rust",
+    shown: Shown::Succeeds(&["rustup", "run", "nightly", "rustc", "--version"]),
+    install: &["rustup", "toolchain", "install", "nightly", "--profile", "minimal"],
+};
+
+/// The interpreter that notices undefined behaviour, and the standard library's sources, which it interprets.
+pub const MIRI: Need = Need {
+    name: "miri",
+    shown: Shown::Succeeds(&[
+        "sh",
+        "-c",
+        "rustup run nightly cargo miri --version && test -d \"$(rustup run nightly rustc --print sysroot)/lib/rustlib/src/rust\"",
+    ]),
+    install: &["rustup", "component", "add", "--toolchain", "nightly", "miri", "rust-src"],
+};
+
+/// Builds the fuzz targets and runs them.
+pub const CARGO_FUZZ: Need = Need {
+    name: "cargo-fuzz",
+    shown: Shown::Succeeds(&["cargo", "fuzz", "--version"]),
+    install: &["cargo", "install", "--locked", "cargo-fuzz"],
+};
+
+/// Compares the public interface with that of another commit.
+pub const SEMVER_CHECKS: Need = Need {
+    name: "cargo-semver-checks",
+    shown: Shown::Succeeds(&["cargo", "semver-checks", "--version"]),
+    install: &["cargo", "install", "--locked", "cargo-semver-checks"],
+};
+
 /// Any Vulkan driver; the one that is installed is a software driver.
 pub const VULKAN: Need = Need {
     name: "a Vulkan driver",

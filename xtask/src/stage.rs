@@ -1,5 +1,6 @@
 //! The table of stages: what is checked, with which commands, and what they need.
 
+use crate::fuzz;
 use crate::need::{self, Need};
 
 /// One check.
@@ -33,8 +34,11 @@ pub struct Invocation {
 /// The stages of a backend, by the name that `--backend` takes.
 pub const BACKENDS: [(&str, &[&str]); 3] = [("cpu", &["cpu"]), ("wgpu", &["wgpu", "wasm"]), ("cuda", &["cuda-emulated", "ptx"])];
 
-/// The features of the package `blockllm`, of which every combination must build.
-const FEATURES: [&str; 3] = ["alloc", "std", "safetensors"];
+/// Targets without an operating system that `blockllm` must build for: 32-bit words, 64-bit words, and a browser's.
+const BARE_TARGETS: [&str; 3] = ["thumbv7em-none-eabihf", "x86_64-unknown-none", "wasm32-unknown-unknown"];
+
+/// What stays here: the project's own programs. All other packages are for others to use.
+const UNPUBLISHED: [&str; 2] = ["xtask", "blockllm-train"];
 
 impl Invocation {
     /// Words separated by blanks.
@@ -82,34 +86,49 @@ impl Stage {
     }
 }
 
+/// The features of the package `blockllm`, of which every combination must build: those of its manifest but `default`.
+fn features() -> Vec<&'static str> {
+    let section = include_str!("../../core/Cargo.toml").split("\n[features]\n").nth(1).unwrap_or_default();
+    let section = section.split("\n[").next().unwrap_or_default();
+    let names = section.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once('=')).map(|(name, _)| name.trim());
+    names.filter(|name| *name != "default").collect()
+}
+
 /// `--features` for each combination of features.
-fn powerset() -> Vec<String> {
+fn powerset(features: &[&str]) -> Vec<String> {
     let has = |bits: usize, i: usize| bits >> i & 1 == 1;
-    let set = |bits| FEATURES.iter().enumerate().filter(move |(i, _)| has(bits, *i)).map(|(_, f)| *f);
-    (0..1 << FEATURES.len()).map(|bits| format!("--features={}", set(bits).collect::<Vec<_>>().join(","))).collect()
+    let set = |bits| features.iter().enumerate().filter(move |(i, _)| has(bits, *i)).map(|(_, f)| *f);
+    (0..1 << features.len()).map(|bits| format!("--features={}", set(bits).collect::<Vec<_>>().join(","))).collect()
+}
+
+/// Every bare target, without and with a heap.
+fn no_std() -> Stage {
+    let stage = Stage::new("no-std", "blockllm builds for bare metal and for browsers, without and with a heap");
+    let stage = stage.needs(need::THUMB).needs(need::BARE_64).needs(need::WASM);
+    BARE_TARGETS.iter().fold(stage, |stage, target| {
+        let bare = format!("cargo build --package blockllm --no-default-features --target {target}");
+        stage.denies("RUSTFLAGS", &bare).denies("RUSTFLAGS", &format!("{bare} --features=alloc"))
+    })
 }
 
 /// All stages, cheap ones first; what takes long where it is asked for.
 pub fn all(extended: bool) -> Vec<Stage> {
-    let bare = "cargo build --package blockllm --no-default-features --target thumbv7em-none-eabihf";
     let lint = "cargo clippy --package blockllm --no-default-features";
     let test = "cargo test --workspace --all-features --no-fail-fast";
     // Backends have stages of their own, which say what is missing.
     let others = BACKENDS.iter().map(|(name, _)| format!("--exclude blockllm-{name} ")).collect::<String>();
     let of = |backend: &str| format!("cargo test --package blockllm-{backend} --no-fail-fast --lib --tests --examples");
     let job = |backend: &str| format!("cargo test --package blockllm-train --test backends -- {backend}");
+    let unpublished = UNPUBLISHED.map(|name| format!("--exclude {name}")).join(" ");
     let ignored = if extended { "-- --include-ignored" } else { "" };
     let oldest = concat!("rustup run ", env!("CARGO_PKG_RUST_VERSION"), " cargo check --workspace --all-features");
-    let features =
+    let combinations =
         Stage::new("features", "every combination of blockllm's features builds, and no lint warns").needs(need::CLIPPY);
     let mut stages = vec![
         Stage::new("formatting", "rustfmt would change nothing").needs(need::RUSTFMT).runs("cargo fmt --all --check"),
-        Stage::new("no-std", "blockllm builds for bare metal, without and with a heap")
-            .needs(need::THUMB)
-            .denies("RUSTFLAGS", bare)
-            .denies("RUSTFLAGS", &format!("{bare} --features=alloc")),
+        no_std(),
         // Clippy denies warnings without RUSTFLAGS, which would have every dependency built once more.
-        powerset().iter().fold(features, |stage, set| stage.runs(&format!("{lint} {set} -- -D warnings"))),
+        powerset(&features()).iter().fold(combinations, |stage, set| stage.runs(&format!("{lint} {set} -- -D warnings"))),
         Stage::new("clippy", "no lint warns, in any target")
             .needs(need::CLIPPY)
             .runs("cargo clippy --workspace --all-targets --all-features --keep-going -- -D warnings"),
@@ -141,11 +160,24 @@ pub fn all(extended: bool) -> Vec<Stage> {
             .runs_in("examples/firmware", "cargo fmt --check")
             .runs_in("examples/firmware", "cargo clippy --release -- -D warnings")
             .runs_in("examples/firmware", "cargo run --release"),
+        Stage::new("fuzz-targets", "what fuzzes builds, and stands inputs that no fuzzer chose")
+            .needs(need::RUSTFMT)
+            .needs(need::CLIPPY)
+            .runs_in("core/fuzz", "cargo fmt --check")
+            .runs_in("core/fuzz", "cargo clippy --all-targets -- -D warnings")
+            .runs_in("core/fuzz", "cargo test"),
+        Stage::new("package", "what others would download builds from what is in it, on its own")
+            .runs(&format!("cargo package --allow-dirty --workspace {unpublished}")),
         Stage::new("release-tests", "all tests again, optimised").extended().runs(&format!("{test} --release")),
         Stage::new("oldest-rust", "the oldest Rust that is promised builds everything")
             .extended()
             .needs(need::OLDEST_RUST)
             .runs(oldest),
+        fuzz::NEEDS
+            .iter()
+            .fold(Stage::new("fuzz", "no input is found that the engine does not stand"), |stage, need| stage.needs(*need))
+            .extended()
+            .runs("cargo xtask fuzz --seconds 60"),
     ];
     stages.retain(|s| extended || !s.extended);
     stages
@@ -187,21 +219,55 @@ mod tests {
 
     #[test]
     fn every_combination_of_features_is_built_once() {
-        let sets = powerset();
+        let sets = powerset(&["a", "b", "c"]);
         assert_eq!(sets.len(), 8);
-        assert!(sets.contains(&"--features=".to_string()) && sets.contains(&"--features=alloc,std,safetensors".to_string()));
+        assert!(sets.contains(&"--features=".to_string()) && sets.contains(&"--features=a,b,c".to_string()));
         assert!((1..8).all(|i| !sets[..i].contains(&sets[i])));
     }
 
     #[test]
-    fn the_features_are_those_of_the_package() {
-        let manifest = include_str!("../../core/Cargo.toml");
-        let section = manifest.split("[features]").nth(1).and_then(|rest| rest.split("\n[").next()).expect("features");
-        let mut found: Vec<&str> = section.lines().filter_map(|l| l.split_once(" = ")).map(|(name, _)| name).collect();
-        found.retain(|f| *f != "default" && !f.starts_with('#'));
-        let mut known = FEATURES.to_vec();
-        found.sort_unstable();
-        known.sort_unstable();
-        assert_eq!(found, known);
+    fn every_bare_target_is_built_without_and_with_a_heap() {
+        let stage = no_std();
+        for target in BARE_TARGETS {
+            let lines = stage.commands.iter().map(|c| c.words.join(" ")).filter(|l| l.contains(&format!("--target {target}")));
+            let heaps: Vec<bool> = lines.map(|l| l.ends_with("--features=alloc")).collect();
+            assert_eq!(heaps, [false, true], "{target}");
+            assert!(stage.needs.iter().any(|n| n.install.contains(&target)), "{target} is not set up");
+        }
+    }
+
+    /// Every package but the project's own programs is packaged; a new one is, or is named here.
+    #[test]
+    fn what_is_published_is_what_does_not_say_otherwise() {
+        let members = include_str!("../../Cargo.toml").split("members = [").nth(1).and_then(|r| r.split_once(']'));
+        let (members, _) = members.expect("members");
+        for folder in members.split(',').map(|m| m.trim().trim_matches('"')) {
+            let path = crate::emulator::root().join(folder).join("Cargo.toml");
+            let manifest = std::fs::read_to_string(&path).expect("a manifest");
+            let own = UNPUBLISHED.iter().any(|name| manifest.contains(&format!("\nname = \"{name}\"\n")));
+            assert_eq!(own, manifest.contains("\npublish = false\n"), "{folder}");
+            for field in ["description = ", "readme = ", "keywords = ", "categories = ", "rust-version.workspace = true"] {
+                assert!(own || manifest.contains(&format!("\n{field}")), "{folder}: {field}");
+            }
+            let beside = ["CHANGELOG.md", "README.md", "LICENSE-MIT", "LICENSE-APACHE"];
+            assert!(own || beside.iter().all(|file| path.with_file_name(file).is_file()), "{folder}: one of {beside:?}");
+        }
+    }
+
+    #[test]
+    fn the_features_are_all_that_the_manifest_names() {
+        for known in ["alloc", "std", "safetensors"] {
+            assert!(features().contains(&known), "{known}");
+        }
+        // Cargo's own view of the manifest.
+        let words = ["metadata", "--no-deps", "--offline", "--format-version=1"];
+        let out = std::process::Command::new(env!("CARGO")).args(words).current_dir(crate::emulator::root()).output();
+        let metadata: serde_json::Value = serde_json::from_slice(&out.expect("metadata").stdout).expect("JSON");
+        let package = metadata["packages"].as_array().into_iter().flatten().find(|p| p["name"] == "blockllm").expect("a package");
+        let mut want: Vec<&str> = package["features"].as_object().expect("features").keys().map(String::as_str).collect();
+        want.retain(|name| *name != "default");
+        let mut got = features();
+        got.sort_unstable();
+        assert_eq!(got, want);
     }
 }
