@@ -93,13 +93,6 @@ pub const CARGO_FUZZ: Need = Need {
     install: &["cargo", "install", "--locked", "cargo-fuzz"],
 };
 
-/// Compares the public interface with that of another commit.
-pub const SEMVER_CHECKS: Need = Need {
-    name: "cargo-semver-checks",
-    shown: Shown::Succeeds(&["cargo", "semver-checks", "--version"]),
-    install: &["cargo", "install", "--locked", "cargo-semver-checks"],
-};
-
 /// Any Vulkan driver; the one that is installed is a software driver.
 pub const VULKAN: Need = Need {
     name: "a Vulkan driver",

@@ -79,6 +79,13 @@ impl Stage {
         self
     }
 
+    /// Runs a command on that stand-in, in which the compiler adds checks of memory.
+    fn runs_sanitized(mut self, line: &str) -> Self {
+        let flags = Some(("RUSTFLAGS", "-Zsanitizer=address"));
+        self.commands.push(Invocation { emulated: true, ..Invocation::new(line, flags) });
+        self
+    }
+
     /// Runs a command in which warnings are errors for the compiler that reads this variable.
     fn denies(mut self, variable: &'static str, line: &str) -> Self {
         self.commands.push(Invocation::new(line, Some((variable, "-D warnings"))));
@@ -119,6 +126,7 @@ pub fn all(extended: bool) -> Vec<Stage> {
     let others = BACKENDS.iter().map(|(name, _)| format!("--exclude blockllm-{name} ")).collect::<String>();
     let of = |backend: &str| format!("cargo test --package blockllm-{backend} --no-fail-fast --lib --tests --examples");
     let job = |backend: &str| format!("cargo test --package blockllm-train --test backends -- {backend}");
+    let nightly = "rustup run nightly cargo";
     let unpublished = UNPUBLISHED.map(|name| format!("--exclude {name}")).join(" ");
     let ignored = if extended { "-- --include-ignored" } else { "" };
     let oldest = concat!("rustup run ", env!("CARGO_PKG_RUST_VERSION"), " cargo check --workspace --all-features");
@@ -173,6 +181,19 @@ pub fn all(extended: bool) -> Vec<Stage> {
             .extended()
             .needs(need::OLDEST_RUST)
             .runs(oldest),
+        // Build scripts and macros are not of the target, and so not sanitized.
+        Stage::new("sanitizer", "no test of the one package with unsafe code reaches memory that is not its own")
+            .extended()
+            .needs(need::NIGHTLY)
+            .needs(need::CXX)
+            .runs_sanitized(&format!("{nightly} test --package blockllm-cuda --lib --tests --target x86_64-unknown-linux-gnu")),
+        // Natively the mathematics is assembly, which cannot be interpreted; and records must be the same on a machine whose
+        // numbers have their bytes the other way round.
+        Stage::new("miri", "the engine's own tests interpreted, with no undefined behaviour, on a big-endian machine")
+            .extended()
+            .needs(need::NIGHTLY)
+            .needs(need::MIRI)
+            .runs(&format!("{nightly} miri test --package blockllm --all-features --lib --target s390x-unknown-linux-gnu")),
         fuzz::NEEDS
             .iter()
             .fold(Stage::new("fuzz", "no input is found that the engine does not stand"), |stage, need| stage.needs(*need))
