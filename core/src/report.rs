@@ -22,7 +22,8 @@ pub struct MemoryReport {
     /// What the backend needs to build masks and to sum (A5.5): for its largest block, whatever is selected. 0 on the reference.
     pub scratch: usize,
     /// What a switch holds for its one step beside all of the above: the new set's masks, and under `Carry` one moment (both,
-    /// where each block is updated at once).
+    /// where each block is updated at once). Where blocks came or went, or moments were taken over, also the arena of the new
+    /// size beside the old one.
     pub switch_peak: usize,
     /// Gradients that the next step asks for, by block.
     pub gradients: Vec<(BlockId, usize)>,

@@ -3,7 +3,7 @@
 use super::{Optimizer, Result, device};
 use crate::backend::Backend;
 use crate::block::{BlockSpec, Blocks};
-use crate::config::Config;
+use crate::config::{Across, Config};
 use crate::policy::Policy;
 
 /// Coordinates of the packed gradients that are alive at once, when `capacity` may be active.
@@ -41,6 +41,26 @@ impl<B: Backend> Optimizer<B> {
             return Ok(());
         }
         self.resize(len, gradients)
+    }
+
+    /// The most bytes that the pending switch holds at once beside what is held now: new masks and moments on their way,
+    /// and where the arena is resized before or after it, the new one beside the old.
+    pub(super) fn switch_peak(&self) -> usize {
+        let (s, compute) = (&self.selection, self.selection.blocks.compute.size());
+        let Some(next) = &s.pending else { return 0 };
+        let arena = |len: usize| (2 * len + gradient_capacity(&s.blocks, &s.config, len)) * compute;
+        let stays = s.config.across == Across::Carry && next.regions.iter().any(|r| s.current.find(r.block).is_some());
+        // Both moments of the new set, beside the old ones, where each block switches by itself; else one, where any is carried.
+        let moments = if s.config.immediate { 2 } else { usize::from(stays) };
+        let (now, len) = ((2 * self.capacity + self.gradient_capacity) * compute, self.needed().max(self.capacity));
+        let grows = len > self.capacity || gradient_capacity(&s.blocks, &s.config, len) > self.gradient_capacity;
+        let during = if grows { arena(len) } else { now };
+        let end = arena(s.budget.max(next.packed_end()).min(len));
+        let (old, new) = (4 * self.mask_words[0], 4 * next.mask_words());
+        let grown = if grows { now + old + during } else { 0 };
+        let switched = during + old + new + moments * len * compute;
+        let shrunk = if s.config.policy != Policy::Full && end != during { during + new + end } else { 0 };
+        grown.max(switched).max(shrunk) - (now + old)
     }
 
     /// An arena of another size. Between steps.

@@ -2,7 +2,6 @@
 
 use super::{Optimizer, Result, device};
 use crate::backend::{Backend, flag, norm};
-use crate::config::Across;
 use crate::error::Error;
 use crate::report::{MemoryReport, Score, StepReport};
 use crate::score::{self, ROW};
@@ -33,11 +32,6 @@ impl<B: Backend> Optimizer<B> {
     pub fn memory(&self) -> MemoryReport {
         let (s, compute) = (&self.selection, self.selection.blocks.compute.size());
         let (blocks, units) = (s.blocks.count(), s.blocks.units.len());
-        let next = s.pending.as_ref();
-        let carries = |p: &crate::moments::ActiveSet| p.regions.iter().any(|r| s.current.find(r.block).is_some());
-        let stays = s.config.across == Across::Carry && next.is_some_and(carries);
-        // Both moments of the new set, beside the old ones, where each block switches by itself; else one, where any is carried.
-        let moments = if s.config.immediate { 2 * usize::from(next.is_some()) } else { usize::from(stays) };
         let bytes = |b| s.blocks.len(b) * s.blocks.spec(b).dtype.size();
         let gradients: Vec<_> = s.plan.wanted.iter().map(|w| (w.block, bytes(w.block))).collect();
         MemoryReport {
@@ -46,7 +40,7 @@ impl<B: Backend> Optimizer<B> {
             masks: 4 * self.mask_words[0],
             scratch: self.backend.scratch_bytes(),
             tables: blocks * (8 + 4 + 32) + units * ROW * 8 + flag::LEN * 4 + norm::LEN * 8,
-            switch_peak: next.map_or(0, |p| 4 * p.mask_words()) + moments * self.capacity * compute,
+            switch_peak: self.switch_peak(),
             gradients_total: gradients.iter().map(|g| g.1).sum(),
             gradients,
         }
