@@ -81,7 +81,7 @@ fn run(config: &Config, drive: Drive, micro_batches: u32) {
         let told = o.memory();
         let wanted: Vec<usize> = o.wanted().unwrap().iter().map(|w| 4 * len(w.block)).collect();
         let early: Vec<usize> = o.wanted_of(false).unwrap().iter().map(|w| 4 * len(w.block)).collect();
-        assert_eq!(told.gradients_total, wanted.iter().sum());
+        assert_eq!(told.gradients_total, wanted.iter().sum::<usize>());
         let (largest, total) = (wanted.iter().max().unwrap(), wanted.iter().sum::<usize>().max(early.iter().sum()));
         let state = told.resident() - told.packed_gradients;
         HEAP.reset_peak_usage();
