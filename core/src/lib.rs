@@ -28,7 +28,7 @@
 //!
 //! | who you are | start at |
 //! |---|---|
-//! | you embed the optimizer | [`Optimizer`], [`Config`], [`BlockSpec`]; for tensors in host memory [`HostTensors`] |
+//! | you embed the optimizer | [`embed`], four steps; [`Optimizer`], [`Config`], [`BlockSpec`]; for tensors in host memory [`HostTensors`] |
 //! | your policy goes by layers | [`names`], which reads them from parameter names |
 //! | you write a backend | [`backend`], then [`reference`](mod@reference), which does the same in plain loops |
 //! | you want the maths | [`algorithm`], whose rules the code cites as `A2.5`; [`adam`], [`state_free`], [`mask`] |
@@ -121,6 +121,10 @@ pub use selection::{Decision, Reason, Stage};
 #[cfg(doc)]
 #[doc = include_str!("../docs/algorithm.md")]
 pub mod algorithm {}
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/embed.md")]
+pub mod embed {}
 
 #[cfg(doc)]
 #[doc = include_str!("../docs/write_a_backend.md")]
