@@ -22,7 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut optimizer = step_2_whole_steps::register(&model, config())?;
     println!("whole steps: loss {:.4}", step_2_whole_steps::train(&model, &mut optimizer, 200)?);
     let mut trainer = Trainer::new(config())?;
-    println!("trainer: loss {:.4}", trainer.run(200)?);
+    trainer.run(100)?;
+    let mut again = Trainer::restore(config(), &trainer.save()?)?; // in another process, say
+    println!("trainer: loss {:.4}", again.run(200)?);
     Ok(())
 }
 

@@ -110,7 +110,9 @@ impl<B: Backend> Optimizer<B> {
         report.read(&r.flags.1, &r.norm.1);
         let kind = self.selection.config.score;
         let score = |row: &[f64]| score::of_row(kind, row).map(|value| Score { value, age: report.step - row[2] as u64 });
-        report.scores = r.table.1.chunks_exact(ROW).map(score).collect();
+        // A unit whose blocks were removed meanwhile has none.
+        let is_left = |unit: usize| self.selection.blocks.units.get(unit).is_some_and(|u| !u.blocks.is_empty());
+        report.scores = r.table.1.chunks_exact(ROW).enumerate().map(|(u, row)| score(row).filter(|_| is_left(u))).collect();
         Ok(Some(report))
     }
 
