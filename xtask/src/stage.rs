@@ -38,7 +38,7 @@ pub const BACKENDS: [(&str, &[&str]); 3] = [("cpu", &["cpu"]), ("wgpu", &["wgpu"
 const BARE_TARGETS: [&str; 3] = ["thumbv7em-none-eabihf", "x86_64-unknown-none", "wasm32-unknown-unknown"];
 
 /// What stays here: the project's own programs. All other packages are for others to use.
-const UNPUBLISHED: [&str; 2] = ["xtask", "blockllm-train"];
+const UNPUBLISHED: [&str; 3] = ["xtask", "blockllm-benches", "blockllm-train"];
 
 impl Invocation {
     /// Words separated by blanks.
