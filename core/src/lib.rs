@@ -132,5 +132,5 @@ pub mod write_a_backend {}
 
 /// The README's example is compiled and run as a test.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

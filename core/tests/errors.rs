@@ -301,7 +301,7 @@ fn gradients_and_parameters(seen: &mut Seen) {
         let changes: [(Change, &[&str]); 4] = [
             (|v| v[4].1 = ViewMut::F32(&mut []), &["parameter", "w4", "0", "64"]),
             (|v| v[1].1 = ViewMut::F64(&mut []), &["parameter", "w1", "f64", "f32"]),
-            (|v| drop(v.remove(4)), &["parameter", "w4"]),
+            (|v| v.retain(|(block, _)| *block != 4), &["parameter", "w4"]),
             (|v| v.swap(2, 3), &["ascending", "w2"]),
         ];
         for (change, says) in changes {

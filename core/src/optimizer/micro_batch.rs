@@ -44,6 +44,14 @@ impl<B: Backend> Optimizer<B> {
         Ok(())
     }
 
+    /// Of an open step: its present micro-batch, from 0, and how many its window has.
+    pub fn micro_batch(&self) -> Option<(u32, u32)> {
+        match &self.phase {
+            Phase::Open(open) => Some((open.micro_batch, open.micro_batches)),
+            _ => None,
+        }
+    }
+
     /// What the open step's present micro-batch still waits for; nothing where none is open.
     pub fn missing(&self) -> impl Iterator<Item = &Wanted> {
         let open = matches!(self.phase, Phase::Open(_));

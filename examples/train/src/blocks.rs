@@ -1,18 +1,16 @@
 //! What policies must know of the model's weights beside their sizes: which go together, which are always active.
 
+use blockllm::names::{self, Place};
 use blockllm::{BlockSpec, Policy};
 
 use crate::choices::Preset;
 
-/// The transformer layer of a weight, by its name in Hugging Face's Llama checkpoints, and what it is there.
+/// The transformer layer of a weight, by its name, and what it is there.
 fn place(name: &str) -> Option<(u32, &'static str)> {
-    let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
-    let category = match part.split('.').next() {
-        Some("self_attn") => "attention",
-        Some("mlp") => "mlp",
-        _ => "norm",
-    };
-    Some((layer.parse().ok()?, category))
+    match names::place(name)? {
+        Place::Layer { index, category, .. } => Some((index, category)),
+        _ => None,
+    }
 }
 
 /// A weight as the policy needs it. `Cyclic` and `Lisa` take a layer's weights together, `HalfFineTuning` goes by layers and

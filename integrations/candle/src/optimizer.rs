@@ -54,10 +54,10 @@ pub struct BlockLlm<B: CandleBackend = Reference<CandleTensors>> {
 
 /// A step of several micro-batches that is open.
 #[derive(Clone, Copy)]
-struct Window {
+pub(crate) struct Window {
     /// Backward passes that have ended.
-    done: u32,
-    of: u32,
+    pub done: u32,
+    pub of: u32,
 }
 
 /// Rows and columns of a weight: the first dimension, and the rest.
@@ -145,7 +145,8 @@ impl<B: CandleBackend> BlockLlm<B> {
     /// A wanted gradient that is missing, named; backward's own; [`blockllm::Error::Void`] of a forced decision and
     /// [`blockllm::Error::GuardStreak`], after which the step stands; [`blockllm::Error::Order`] before a window's last
     /// micro-batch, which stays open. After any other error the weights are as before, but for what state-free updates had
-    /// moved already, and a window is closed.
+    /// moved already, and a window is closed. Where each weight is updated as its gradient arrives (`Config::immediate`) those
+    /// that were updated stay so, and the step stays open: restore a record.
     pub fn backward_step(&mut self, loss: &Tensor) -> Result<StepReport> {
         let value = loss.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
         match self.window {
@@ -245,7 +246,7 @@ impl<B: CandleBackend> BlockLlm<B> {
         Ok(out)
     }
 
-    /// Everything that a bit-exact continuation needs, but for the weights.
+    /// Everything that a bit-exact continuation needs, but for the weights. In a window too, between two micro-batches.
     ///
     /// # Errors
     /// The engine's.
@@ -253,12 +254,14 @@ impl<B: CandleBackend> BlockLlm<B> {
         self.engine().optimizer.save().map_err(wrap)
     }
 
-    /// Goes on where the record was made.
+    /// Goes on where the record was made, in its window where it was made in one.
     ///
     /// # Errors
     /// A record that does not fit: the optimizer is as it was.
     pub fn restore(&mut self, record: &Record) -> Result<()> {
         self.engine().optimizer.restore(record).map_err(wrap)?;
+        let window = self.engine().window();
+        self.window = window;
         self.mark_wanted()
     }
 

@@ -117,3 +117,66 @@ fn calls_in_the_wrong_order_say_what_comes_first() {
     assert_eq!(before, net.weights());
     optimizer.backward_step(&net.loss(8, 4)).unwrap();
 }
+
+#[test]
+fn a_window_cut_by_save_and_restore_goes_on_to_the_bit() {
+    for inactive in [Inactive::Frozen, Inactive::SignSgd(1.0)] {
+        let config = Config { inactive, ..config() };
+        let run = |cut: Option<usize>| {
+            let net = Net::new();
+            let mut optimizer = BlockLlm::new(&net.store, config.clone(), 1e-3).unwrap();
+            for step in 0..6 {
+                optimizer.begin_window(4).unwrap();
+                for micro in 0..4 {
+                    if Some(step * 4 + micro) == cut {
+                        let record = optimizer.save().unwrap();
+                        optimizer = BlockLlm::new(&net.store, config.clone(), 1e-3).unwrap();
+                        optimizer.restore(&record).unwrap();
+                        assert!(message(optimizer.begin_window(4)).contains("a step is open"));
+                    }
+                    let loss = net.loss(step * 8 + micro, 1);
+                    if micro < 3 { optimizer.accumulate(&loss).unwrap() } else { drop(optimizer.backward_step(&loss).unwrap()) }
+                }
+            }
+            (net.weights(), optimizer.save().unwrap())
+        };
+        let whole = run(None);
+        // At the start of a window, inside it, before its last micro-batch; of steps that switch and steps that do not.
+        for cut in [8, 9, 11, 12, 14, 15, 19] {
+            assert!(run(Some(cut)) == whole, "cut at micro-batch {cut}, {inactive:?}");
+        }
+    }
+}
+
+#[test]
+fn each_weight_is_updated_as_its_gradient_arrives_and_first_sets_are_scored_before() {
+    use blockllm::{First, Stage};
+    // Without guard and clip at work, immediate updates have the bits of packed ones, and one gradient lives at a time.
+    let run = |immediate: bool| {
+        let net = Net::new();
+        let config = Config { immediate, ..config() };
+        let mut optimizer = BlockLlm::new(&net.store, config, 1e-3).unwrap();
+        (0..9).for_each(|step| drop(optimizer.backward_step(&net.loss(step, 8)).unwrap()));
+        (net.weights(), optimizer.memory().packed_gradients)
+    };
+    let ((packed, of_all), (immediate, of_one)) = (run(false), run(true));
+    assert_eq!(packed, immediate);
+    assert_eq!((of_all, of_one), (4 * 128, 4 * 64));
+    for first in [First::FullGradient, First::Scan] {
+        let net = Net::new();
+        let config = Config { first, probes_per_step: Some(2), ..config() };
+        let mut optimizer = BlockLlm::new(&net.store, config, 1e-3).unwrap();
+        let (before, mut passes) = (net.weights(), 0);
+        while optimizer.with_engine(|e| e.stage()).unwrap() != Stage::Training {
+            let stage = optimizer.with_engine(|e| e.stage()).unwrap();
+            let wanted = net.store.iter().filter(|p| p.is_wanted()).count();
+            assert_eq!(wanted, if stage == Stage::Scan { 2 } else { 4 });
+            optimizer.backward_step(&net.loss(passes, 8)).unwrap();
+            passes += 1;
+        }
+        assert_eq!((net.weights(), passes), (before.clone(), if first == First::Scan { 2 } else { 1 }));
+        optimizer.backward_step(&net.loss(9, 8)).unwrap();
+        let moved = net.weights().iter().zip(&before).filter(|(a, b)| a != b).count();
+        assert_eq!(moved, 128, "the two best of four");
+    }
+}

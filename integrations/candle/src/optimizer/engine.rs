@@ -64,6 +64,13 @@ impl<B: CandleBackend> Engine<B> {
         self.optimizer.is_step_open()
     }
 
+    /// The window that a restored step is in.
+    pub fn window(&self) -> Option<super::Window> {
+        let (present, of) = self.optimizer.micro_batch()?;
+        let is_done = self.optimizer.missing().next().is_none();
+        Some(super::Window { done: present + u32::from(is_done), of })
+    }
+
     pub fn abort(&mut self) {
         // The error that led here is the one to tell; without an open step there is nothing to drop.
         let _ = self.optimizer.abort();
