@@ -335,3 +335,21 @@ fn moments_that_do_not_fit_are_refused_and_nothing_has_changed() {
     let mut o = make(&named(0..8), &Config { sparsity: 0.0, ..config });
     assert_eq!(o.adopt(&record).unwrap(), 254);
 }
+
+#[test]
+fn moments_taken_over_are_saved_before_their_first_step_too() {
+    let (mut full, mut p) = (make(&named(0..6), &Config { clip: None, ..adamw() }), tensors(6));
+    train(&mut full, &mut p, 0..5);
+    for inactive in [Inactive::Frozen, Inactive::SignSgd(1.0)] {
+        let config = Config { inactive, fill: Fill::Uniform, ..config() };
+        let mut o = make(&named(0..6), &config);
+        o.adopt(&full.save().unwrap()).unwrap();
+        let mut again = make(&named(0..6), &config);
+        again.restore(&o.save().unwrap()).unwrap();
+        let (mut q, mut r) = (p.clone(), p.clone());
+        train(&mut o, &mut q, 5..20);
+        train(&mut again, &mut r, 5..20);
+        assert_eq!(bits(&q), bits(&r));
+        assert!(o.save().unwrap() == again.save().unwrap() && o.memory() == again.memory());
+    }
+}
