@@ -1,11 +1,13 @@
 //! Save and restore.
 
+mod read;
 mod restore;
 mod save;
+mod whole_runs;
 mod window;
 
-pub(super) use restore::whole_runs;
 pub use save::Saving;
+pub(super) use whole_runs::whole_runs;
 
 use super::LastStep;
 use crate::block::BlockSpec;
