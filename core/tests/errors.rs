@@ -264,6 +264,14 @@ fn blocks_that_come_and_go(seen: &mut Seen) {
     // Blocks of 40, 7, 90, 33, 64 and 20 coordinates: with 247 of them 7 fit into the budget, with 183 not.
     let whole = || Config { fill: Fill::Whole, sparsity: 0.97, ..config() };
     seen.refused(whole(), trained, |o, _| o.remove_block(4), &["7 coordinates", "room for 6"]);
+    // An active block of 90 coordinates, without which the budget is too small for what is always active.
+    let mut always = specs();
+    always[4] = always[4].clone().always_active();
+    let with = |seed| Optimizer::new(Slow::default(), &always, Config { sparsity: 0.7, seed, ..config() }).unwrap();
+    let mut o = (0..).map(with).find(|o| o.active().find(2).is_some()).unwrap();
+    let (before, set) = (o.save().unwrap(), o.active().clone());
+    seen.note(&o.remove_block(2).expect_err("the rest does not fit"), &["64", "50"]);
+    assert!(before == o.save().unwrap() && *o.active() == set && !o.blocks().is_removed(2));
     // Always-active blocks: one that was frozen when the budget was made.
     let mut specs = specs();
     specs[2] = specs[2].clone().always_active().frozen();
