@@ -1,63 +1,64 @@
-//! The driver's own part of a step without a decision: 500 blocks active, of more and more. It is to be under 100 us, and the
-//! same whatever the number of blocks.
+//! The engine's own part of a step without a decision: 500 active blocks of 1,000, 10,000 and 100,000, and as many probes as
+//! by default with 10,000 (A2.6), over a backend that does nothing.
 #![allow(missing_docs)]
 
-use blockllm::{Config, Fill, Inactive, Optimizer, Policy, Step, Trigger};
-use blockllm_benches::null::Null;
-use blockllm_benches::{LENGTH, optimizer, parameters};
+use blockllm::{BlockId, Config, Inactive, Optimizer, Policy, Step, Trigger};
+use blockllm_benches::{Null, Tensor, optimizer, sparsity};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use std::hint::black_box;
+use std::cell::Cell;
 
 const ACTIVE: usize = 500;
-const NEVER: u64 = 1 << 40;
 
-/// `probes`: None for a policy that has none.
-fn running(count: usize, probes: Option<usize>) -> Optimizer<Null> {
-    let policy = probes.map_or(Policy::RandomBlocks { period: NEVER }, |_| Policy::BlockLlm(Trigger::Period(NEVER)));
-    let sparsity = 1.0 - ACTIVE as f64 / count as f64;
-    let config =
-        Config { policy, sparsity, probes_per_step: probes, fill: Fill::Whole, inactive: Inactive::Frozen, ..Config::default() };
-    let mut o = optimizer(count, config);
+type Drive = for<'a> fn(&mut Optimizer<Null>, &mut [(BlockId, Tensor<'a>)], &'a Cell<usize>);
+
+fn made(blocks: usize, probes_per_step: Option<usize>) -> Optimizer<Null> {
+    let policy = Policy::BlockLlm(Trigger::Period(u64::MAX));
+    let sparsity = sparsity(ACTIVE, blocks);
+    let mut o = optimizer(blocks, Config { policy, sparsity, inactive: Inactive::Frozen, probes_per_step, ..Config::default() });
     // The first step switches.
-    let mut params = parameters(&o);
-    let _ = o.step(Step::new(0.1), |_| Some(LENGTH), &mut params).unwrap_or_else(|e| panic!("{e}"));
-    o.wait().unwrap_or_else(|e| panic!("{e}"));
-    assert!(o.active().regions.len().abs_diff(ACTIVE) <= 1);
+    let looks = Cell::new(0);
+    let mut params = params(&o, &looks);
+    whole(&mut o, &mut params, &looks);
     o
 }
 
-fn whole(o: &mut Optimizer<Null>, params: &mut [(u32, usize)]) {
-    let step = o.step(Step::new(0.1).loss(1.0), |_| Some(LENGTH), params);
-    let _ = black_box(step).unwrap_or_else(|e| panic!("{e}"));
+/// Of the active blocks, as a caller hands them over.
+fn params<'a>(o: &Optimizer<Null>, looks: &'a Cell<usize>) -> Vec<(BlockId, Tensor<'a>)> {
+    o.active().regions.iter().map(|r| (r.block, Tensor::new(looks))).collect()
 }
 
-fn streamed(o: &mut Optimizer<Null>, params: &mut [(u32, usize)]) {
-    o.begin(Step::new(0.1).loss(1.0)).unwrap_or_else(|e| panic!("{e}"));
-    for i in 0..o.wanted().map_or(0, <[_]>::len) {
-        let block = o.wanted().map_or(0, |w| w[i].block);
-        o.grad(block, &LENGTH).unwrap_or_else(|e| panic!("{e}"));
+fn whole<'a>(o: &mut Optimizer<Null>, params: &mut [(BlockId, Tensor<'a>)], looks: &'a Cell<usize>) {
+    let _ = o.step(Step::new(0.01), |_| Some(Tensor::new(looks)), params).unwrap();
+    o.wait().unwrap();
+}
+
+fn streamed<'a>(o: &mut Optimizer<Null>, params: &mut [(BlockId, Tensor<'a>)], looks: &'a Cell<usize>) {
+    o.begin(Step::new(0.01)).unwrap();
+    for i in 0..o.wanted().unwrap().len() {
+        let block = o.wanted().unwrap()[i].block;
+        o.grad(block, &Tensor::new(looks)).unwrap();
     }
-    let _ = o.finish(params).unwrap_or_else(|e| panic!("{e}"));
+    let _ = o.finish(params).unwrap();
 }
 
-fn driver(c: &mut Criterion) {
-    let mut group = c.benchmark_group("driver");
-    for count in [1_000, 10_000, 100_000] {
-        for (name, probes) in [("no probes", None), ("10 probes", Some(10)), ("a tenth probed", Some(count / 10))] {
-            let mut o = running(count, probes);
-            let mut params = parameters(&o);
-            group.bench_function(BenchmarkId::new(format!("whole step, {name}"), count), |b| {
-                b.iter(|| whole(&mut o, &mut params))
-            });
-            let mut o = running(count, probes);
-            let mut params = parameters(&o);
-            group.bench_function(BenchmarkId::new(format!("streamed, {name}"), count), |b| {
-                b.iter(|| streamed(&mut o, &mut params))
-            });
+fn bench(c: &mut Criterion) {
+    let looks = Cell::new(0);
+    let drives: [(&str, Drive); 2] = [("whole", whole), ("streamed", streamed)];
+    for (name, step) in drives {
+        let mut group = c.benchmark_group(format!("step_{name}_500_active"));
+        for (row, blocks, probes) in [
+            ("10000_blocks_default_probes", 10_000, None),
+            ("1000_blocks_100_probes", 1_000, Some(100)),
+            ("10000_blocks_100_probes", 10_000, Some(100)),
+            ("100000_blocks_100_probes", 100_000, Some(100)),
+        ] {
+            let mut o = made(blocks, probes);
+            let mut params = params(&o, &looks);
+            assert_eq!(params.len(), ACTIVE);
+            group.bench_function(BenchmarkId::from_parameter(row), |b| b.iter(|| step(&mut o, &mut params, &looks)));
         }
     }
-    group.finish();
 }
 
-criterion_group!(benches, driver);
+criterion_group!(benches, bench);
 criterion_main!(benches);
