@@ -16,9 +16,13 @@ use core::fmt::{self, Debug};
 /// All methods but two have defaults: no scores, units within the budget as `Config::fill` says. The rule of a policy that
 /// ranks by score has the engine's probes, first sets and score kinds ([`ScoreKind`](crate::ScoreKind)).
 ///
-/// Its answers must rest on its arguments and on what its `Debug` shows alone, so that a run can be repeated and resumed:
-/// draw from `draws`, remember in `memory`. What it reads elsewhere (norms of weights, a schedule) is the caller's to bring
-/// back before a restored run goes on.
+/// It is asked when the optimizer is made (unless it scores), and from [`poll`](crate::Optimizer::poll) or
+/// [`wait`](crate::Optimizer::wait) after each deciding step, whose update is then on its way. Its answers must rest on its
+/// arguments and on what its `Debug` shows alone, so that a run can be repeated and resumed: draw from `draws`, remember in
+/// `memory`. What it reads elsewhere is the caller's to keep up to date, from before the optimizer is made, and to bring back
+/// before a restored run goes on; it is best left out of `Debug`, by which a record tells whether the rule is the same. (Norms
+/// of weights, say, shared through an `Arc<Mutex<..>>`; a unit's blocks are
+/// [`all.blocks().members(unit)`](crate::block::Blocks::members). `core/tests/small_magnitude.rs` is such a rule, whole.)
 ///
 /// ```
 /// use blockllm::policy::{Candidates, Choose, Trigger};
