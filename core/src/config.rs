@@ -28,7 +28,7 @@ pub enum Across {
     Carry,
 }
 
-/// Where `BlockLlm`'s first set comes from (A3.4).
+/// Where the first set of a policy that scores comes from (A3.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -87,7 +87,7 @@ pub struct Config {
     pub probe_order: ProbeOrder,
     /// Idle units probed on each step; `None`: ceil(units / m).
     pub probes_per_step: Option<usize>,
-    /// Where the first set comes from.
+    /// Where the first set comes from, of a policy that scores.
     pub first: First,
     /// How visits count against a unit.
     pub visit_bias: VisitBias,

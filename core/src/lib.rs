@@ -31,6 +31,7 @@
 //! | you embed the optimizer | [`embed`], four steps; [`Optimizer`], [`Config`], [`BlockSpec`]; for tensors in host memory [`HostTensors`] |
 //! | your policy goes by layers | [`names`], which reads them from parameter names |
 //! | you write a backend | [`backend`], then [`reference`](mod@reference), which does the same in plain loops |
+//! | you want a policy of your own | [`policy::Choose`]: two methods |
 //! | you want the maths | [`algorithm`], whose rules the code cites as `A2.5`; [`adam`], [`state_free`], [`mask`] |
 //! | you keep checkpoints | [`record`] |
 //!

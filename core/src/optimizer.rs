@@ -194,7 +194,7 @@ impl<B: Backend> Optimizer<B> {
         }
     }
 
-    /// The set of the next step.
+    /// The set of the next step: [`ActiveSet::counts`] lists its blocks and their active coordinates.
     pub fn active(&self) -> &ActiveSet {
         self.selection.next_set()
     }

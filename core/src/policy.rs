@@ -21,8 +21,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
-/// Who is active next. All but `BlockLlm` neither probe nor score nor use the loss; their first set is drawn when the
-/// optimizer is made and is no decision.
+/// Who is active next. All but `BlockLlm`, and an `Own` that asks for scores, neither probe nor score, and draw their first set
+/// when the optimizer is made, which is no decision. Only `BlockLlm` and `Own` may decide by the loss.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -69,7 +69,8 @@ pub enum Trigger {
     /// When the loss is at least the mean of the last m: it has stopped falling. Needs a loss with each step.
     #[default]
     Patience,
-    /// On every step whose number is a multiple of this.
+    /// On every step whose number, from 1, is a multiple of this: with 5 the first decision is at the end of step 5, and step 6
+    /// is the first with its set.
     Period(u64),
 }
 

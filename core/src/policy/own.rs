@@ -13,16 +13,21 @@ use core::fmt::{self, Debug};
 /// treats those of its own: it draws the first set, asks again on each deciding step, and builds masks, moves moments,
 /// saves and restores as for any other.
 ///
-/// All methods but two have defaults: no scores, units within the budget as `Config::fill` says. The rule of a policy that
-/// ranks by score has the engine's probes, first sets and score kinds ([`ScoreKind`](crate::ScoreKind)).
+/// Only `trigger` and `choose` must be written; without the others there are no scores, and units are active within the budget
+/// as `Config::fill` says. Of the configuration a rule's policy uses `sparsity` and `fill` (unless it has a maximum of its own);
+/// with scores `score`, `probes_per_step`, `probe_order` and `first`; `patience` as the m of [`Trigger::Patience`] and for the
+/// default number of probes; `visit_bias` not at all ([`VisitBias::key`](crate::VisitBias::key) applies it).
 ///
-/// It is asked when the optimizer is made (unless it scores), and from [`poll`](crate::Optimizer::poll) or
-/// [`wait`](crate::Optimizer::wait) after each deciding step, whose update is then on its way. Its answers must rest on its
-/// arguments and on what its `Debug` shows alone, so that a run can be repeated and resumed: draw from `draws`, remember in
-/// `memory`. What it reads elsewhere is the caller's to keep up to date, from before the optimizer is made, and to bring back
-/// before a restored run goes on; it is best left out of `Debug`, by which a record tells whether the rule is the same. (Norms
-/// of weights, say, shared through an `Arc<Mutex<..>>`; a unit's blocks are
-/// [`all.blocks().members(unit)`](crate::block::Blocks::members). `core/tests/small_magnitude.rs` is such a rule, whole.)
+/// `Debug` is the rule's name: two rules are equal, and a record fits, exactly where it prints the same. Show every setting, and
+/// nothing that changes while training: a rule that shares state with the training loop writes `Debug` by hand, without it.
+///
+/// It is asked by [`Optimizer::new`](crate::Optimizer::new) for the first set (unless it scores), also where a record is
+/// restored next, which asks nothing; then by [`poll`](crate::Optimizer::poll) or [`wait`](crate::Optimizer::wait) after each
+/// deciding step, never by `step` or `finish`. Its answers must rest on its arguments and settings, so that a run can be
+/// repeated and resumed: draw from `draws`, remember in `memory`. What it reads elsewhere must be in place before it is asked,
+/// and be what it was where a run is resumed. (The engine keeps no parameters: norms of weights come from the training loop,
+/// through an `Arc<Mutex<..>>`, by block; [`members`](crate::block::Blocks::members) tells a unit's.
+/// `core/tests/small_magnitude.rs` is such a rule, whole.)
 ///
 /// ```
 /// use blockllm::policy::{Candidates, Choose, Trigger};
@@ -73,8 +78,8 @@ pub trait Choose: Debug + Send + Sync {
         None
     }
 
-    /// Unit numbers, the best first, each at most once, all of them of [`Candidates::units`]. Always-active blocks are
-    /// active besides. `memory` begins empty, and is saved with the state; a rule that remembers units should keep their
+    /// Unit numbers, the best first: some of [`Candidates::units`], each at most once; those left out stay idle. Always-active
+    /// blocks are active besides. `memory` begins empty, and is saved with the state; a rule that remembers units should keep their
     /// [`Candidates::key`], for a record may be restored where units are numbered otherwise. If what it returns is refused
     /// ([`Error::Policy`](crate::Error::Policy)) memory and draws are as before.
     fn choose(&self, all: &Candidates<'_>, memory: &mut Vec<u64>, draws: &mut Stream) -> Vec<u32>;
@@ -102,12 +107,14 @@ impl<'a> Candidates<'a> {
         self.blocks.unit_len(unit)
     }
 
-    /// There is none.
+    /// There is no unit to choose.
     pub fn is_empty(&self) -> bool {
         self.units().next().is_none()
     }
 
-    /// The unit's last known finite score (A2.5).
+    /// The unit's last known finite score (A2.5), visits not counted in. That of an idle unit is as old as its last probe,
+    /// unless what is inactive moves by `SignSgd`; with `Config::probes_per_step` at the number of units all are of the deciding
+    /// step.
     ///
     /// # Panics
     /// Under a rule that does not ask for scores.
@@ -164,7 +171,7 @@ impl Debug for Own {
     }
 }
 
-/// Rules that show the same are the same.
+/// Equal where their `Debug` is.
 impl PartialEq for Own {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || format!("{self:?}") == format!("{other:?}")
