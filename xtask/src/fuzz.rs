@@ -62,10 +62,13 @@ fn one(target: &str, seconds: u32) -> Result<Vec<String>, String> {
     let mut command = Command::new("rustup");
     command.args("run nightly cargo fuzz run --fuzz-dir core/fuzz".split(' ')).arg(target).arg("--").args(options);
     let status = command.current_dir(root()).stdin(Stdio::null()).status().map_err(|e| format!("rustup: {e}"))?;
-    let new: Vec<String> = artifacts(&folder).difference(&before).map(|path| told(target, path)).collect();
-    match status.success() || !new.is_empty() {
-        true => Ok(new),
-        false => Err(format!("{target}: {status}, and no input that made it fail; see above")),
+    let after = artifacts(&folder);
+    let new: Vec<String> = after.difference(&before).map(|path| told(target, path)).collect();
+    match (status.success(), new.is_empty()) {
+        (true, _) | (false, false) => Ok(new),
+        (false, true) => {
+            Err(format!("{target}: {status}, and no new input that made it fail, {} old ones; see above", after.len()))
+        }
     }
 }
 
