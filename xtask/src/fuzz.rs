@@ -63,7 +63,7 @@ fn one(target: &str, seconds: u32) -> Result<Vec<String>, String> {
     command.args("run nightly cargo fuzz run --fuzz-dir core/fuzz".split(' ')).arg(target).arg("--").args(options);
     let status = command.current_dir(root()).stdin(Stdio::null()).status().map_err(|e| format!("rustup: {e}"))?;
     let after = artifacts(&folder);
-    let new: Vec<String> = after.difference(&before).map(|path| told(target, path)).collect();
+    let new = news(target, &before, &after);
     match (status.success(), new.is_empty()) {
         (true, _) | (false, false) => Ok(new),
         (false, true) => {
@@ -77,10 +77,11 @@ fn artifacts(folder: &Path) -> BTreeSet<PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// What to say of an input.
-fn told(target: &str, path: &Path) -> String {
-    let path = path.display();
-    format!("{target} failed on {path}; again: cargo run --manifest-path core/fuzz/Cargo.toml --bin {target} -- {path}")
+/// What to say of inputs that were not there before.
+fn news(target: &str, before: &BTreeSet<PathBuf>, after: &BTreeSet<PathBuf>) -> Vec<String> {
+    let again = format!("cargo run --manifest-path core/fuzz/Cargo.toml --bin {target} --");
+    let told = |path: &PathBuf| format!("{target} failed on {0}; again: {again} {0}", path.display());
+    after.difference(before).map(told).collect()
 }
 
 #[cfg(test)]
@@ -107,7 +108,7 @@ mod tests {
         std::fs::write(folder.join("crash-1"), "1").expect("a file");
         let before = artifacts(&folder);
         std::fs::write(folder.join("crash-2"), "2").expect("a file");
-        let new: Vec<String> = artifacts(&folder).difference(&before).map(|p| told("record_file", p)).collect();
+        let new = news("record_file", &before, &artifacts(&folder));
         let path = folder.join("crash-2");
         assert_eq!(new.len(), 1);
         assert!(new[0].ends_with(&format!("--bin record_file -- {}", path.display())), "{new:?}");
