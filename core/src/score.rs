@@ -1,6 +1,5 @@
 //! Scores (section 2): what a unit's gradient is worth, which idle units are probed, how visits count against them.
 
-use crate::block::Blocks;
 use crate::random::Stream;
 use alloc::vec::Vec;
 use num_traits::Float;
@@ -73,17 +72,15 @@ pub fn of_row(kind: ScoreKind, row: &[f64]) -> Option<f64> {
     score.is_finite().then_some(score)
 }
 
-/// Chooses the units to probe next, by number. `is_active` tells whether a unit is wholly in the set of the next step.
+/// Chooses the units to probe next, by number, of those of `0..units` that are `idle` in the next step.
 /// Cursor and stream are moved; the caller keeps the old ones until the step ends.
 pub(crate) fn probes(
-    order: ProbeOrder, count: usize, blocks: &Blocks, cursor: &mut u32, stream: &mut Stream, is_active: impl Fn(u32) -> bool,
+    order: ProbeOrder, count: usize, units: u32, cursor: &mut u32, stream: &mut Stream, idle: impl Fn(u32) -> bool,
     out: &mut Vec<u32>,
 ) {
     out.clear();
-    let idle = |u: u32| blocks.is_trainable(u) && !is_active(u);
     match order {
         ProbeOrder::RoundRobin => {
-            let units = blocks.units.len() as u32;
             for _ in 0..units {
                 if out.len() == count {
                     break;
@@ -95,7 +92,7 @@ pub(crate) fn probes(
             }
         }
         ProbeOrder::Random => {
-            out.extend((0..blocks.units.len() as u32).filter(|&u| idle(u)));
+            out.extend((0..units).filter(|&u| idle(u)));
             stream.shuffle(out);
             out.truncate(count);
         }

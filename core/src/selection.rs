@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub probes: Vec<u32>,
     /// Units scored; filled when the step begins.
     pub scored: Vec<ScoredUnit>,
+    /// What `wanted` was before it was in order; kept for its memory.
+    merged: Vec<Wanted>,
     cursor: u32,
     draws: u64,
 }
@@ -112,6 +114,8 @@ pub(crate) struct Selection {
     pub members: Vec<BlockId>,
     /// Where each unit's are, and their coordinates.
     ranges: Vec<ScoredUnit>,
+    /// Units with a trainable block.
+    trainable: usize,
     /// Block -> its place in `plan.wanted`.
     index: Vec<u32>,
     /// Whether a block is in the set of the next step.
@@ -144,6 +148,7 @@ impl Selection {
             plan: Plan::default(),
             members: Vec::new(),
             ranges: Vec::new(),
+            trainable: 0,
             index: vec![NONE; blocks.count()],
             chosen: vec![false; blocks.count()],
             largest_scales: Scales::default(),
@@ -191,6 +196,7 @@ impl Selection {
             let count = self.members.len() as u32 - first;
             self.ranges.push(ScoredUnit { unit, first, count, n: self.blocks.unit_len(unit) });
         }
+        self.trainable = self.ranges.iter().filter(|r| r.count > 0).count();
         let largest = |f: fn(&Scales) -> f64| self.blocks.specs.iter().map(|s| f(&s.scales)).fold(1.0, f64::max);
         self.largest_scales = Scales { lr: largest(|s| s.lr), weight_decay: largest(|s| s.weight_decay) };
         self.blocks_are_reordered = self.blocks.is_reordered();

@@ -174,7 +174,12 @@ pub fn all(extended: bool) -> Vec<Stage> {
             .runs_in("core/fuzz", "cargo fmt --check")
             .runs_in("core/fuzz", "cargo clippy --all-targets -- -D warnings")
             .runs_in("core/fuzz", "cargo test"),
-        Stage::new("package", "what others would download builds from what is in it, on its own")
+        Stage::new("package", "what others would download can be packed, with all that its manifest names")
+            .runs(&format!("cargo package --allow-dirty --no-verify --workspace {unpublished}")),
+        // cargo unpacks packages of an unpublished version once, and takes them from its cache ever after: on a machine that ran
+        // this for an older commit, remove `registry/src/-*/blockllm*` from cargo's home first.
+        Stage::new("package-builds", "what others would download builds from what is in it, on its own")
+            .extended()
             .runs(&format!("cargo package --allow-dirty --workspace {unpublished}")),
         Stage::new("release-tests", "all tests again, optimised").extended().runs(&format!("{test} --release")),
         Stage::new("oldest-rust", "the oldest Rust that is promised builds everything")

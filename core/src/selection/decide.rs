@@ -12,7 +12,7 @@ impl Selection {
     /// Whether the step that begins is deciding, given whether the loss rule holds.
     pub fn reason(&self, rule: bool) -> Option<Reason> {
         if self.stage != Stage::Training {
-            let due = self.trainable_units().div_ceil(self.probe_count().max(1)) as u64;
+            let due = self.trainable.div_ceil(self.probe_count().max(1)) as u64;
             return (self.stage == Stage::FullGradient || self.scanned + 1 >= due).then_some(Reason::First);
         }
         let by_trigger = match self.config.policy.trigger() {

@@ -5,6 +5,7 @@ use crate::backend::{ScoredUnit, Wanted};
 use crate::block::BlockId;
 use crate::moments::Region;
 use crate::score::{self, ProbeOrder};
+use alloc::vec::Vec;
 
 impl Selection {
     /// What the next step asks for. Works in proportion to that, not to the number of blocks.
@@ -21,8 +22,9 @@ impl Selection {
             plan.probes.extend(self.blocks.trainable_units());
         } else if self.config.policy.scores() && !sign {
             let order = if self.stage == Stage::Scan { ProbeOrder::RoundRobin } else { self.config.probe_order };
-            let active = |u: u32| self.is_wholly_chosen(u);
-            score::probes(order, self.probe_count(), &self.blocks, &mut cursor, &mut stream, active, &mut plan.probes);
+            let idle = |u: u32| self.ranges[u as usize].count > 0 && !self.is_wholly_chosen(u);
+            let units = self.ranges.len() as u32;
+            score::probes(order, self.probe_count(), units, &mut cursor, &mut stream, idle, &mut plan.probes);
         }
         (plan.cursor, plan.draws) = (cursor, stream.draws);
         for (i, r) in self.next_set().regions.iter().enumerate() {
@@ -60,7 +62,11 @@ impl Selection {
                 }
             }
         }
-        plan.wanted.sort_unstable_by_key(|w| w.block);
+        // The set comes first and is in order, and so, as a rule, is the rest: merging takes a fraction of a sort.
+        let (set, rest) = plan.wanted.split_at_mut(plan.early.len());
+        rest.sort_unstable_by_key(|w| w.block);
+        merge(set, rest, &mut plan.merged);
+        core::mem::swap(&mut plan.wanted, &mut plan.merged);
         for (i, w) in plan.wanted.iter().enumerate() {
             self.index[w.block as usize] = i as u32;
         }
@@ -74,11 +80,7 @@ impl Selection {
 
     /// p of A2.6.
     pub(super) fn probe_count(&self) -> usize {
-        self.config.probes_per_step.unwrap_or_else(|| self.trainable_units().div_ceil(self.config.patience))
-    }
-
-    pub(super) fn trainable_units(&self) -> usize {
-        self.ranges.iter().filter(|r| r.count > 0).count()
+        self.config.probes_per_step.unwrap_or_else(|| self.trainable.div_ceil(self.config.patience))
     }
 
     /// What a micro-batch asks for.
@@ -141,4 +143,17 @@ impl Selection {
             self.summed.sort_unstable_by_key(|r| self.blocks.rank(r.block));
         }
     }
+}
+
+/// Two runs, each in order of blocks, as one.
+fn merge(a: &[Wanted], mut b: &[Wanted], out: &mut Vec<Wanted>) {
+    out.clear();
+    out.reserve(a.len() + b.len());
+    for w in a {
+        let before = b.iter().take_while(|other| other.block < w.block).count();
+        out.extend_from_slice(&b[..before]);
+        out.push(*w);
+        b = &b[before..];
+    }
+    out.extend_from_slice(b);
 }
