@@ -176,8 +176,8 @@ pub fn all(extended: bool) -> Vec<Stage> {
             .runs_in("core/fuzz", "cargo test"),
         Stage::new("package", "what others would download can be packed, with all that its manifest names")
             .runs(&format!("cargo package --allow-dirty --no-verify --workspace {unpublished}")),
-        // cargo unpacks packages of an unpublished version once, and takes them from its cache ever after: on a machine that ran
-        // this for an older commit, remove `registry/src/-*/blockllm*` from cargo's home first.
+        // A package of an unpublished version is unpacked and built once, and then taken from cargo's home and from the target
+        // folder: where this ran for an older commit, use a fresh target folder, and remove `registry/src/-*` from cargo's home.
         Stage::new("package-builds", "what others would download builds from what is in it, on its own")
             .extended()
             .runs(&format!("cargo package --allow-dirty --workspace {unpublished}")),
