@@ -139,6 +139,7 @@ fn a_switch_that_is_skipped_leaves_the_old_set_s_state_and_builds_its_masks_anew
     assert!(o.report().unwrap().switched);
 }
 
+/// A7.2.
 #[test]
 fn moments_have_a_type_of_their_own_which_a_record_keeps_a7_2() {
     let of = |dtype: DType| {
