@@ -191,7 +191,10 @@ pub fn all(extended: bool) -> Vec<Stage> {
             .extended()
             .needs(need::NIGHTLY)
             .needs(need::CXX)
-            .runs_sanitized(&format!("{nightly} test --package blockllm-cuda --lib --tests --target x86_64-unknown-linux-gnu")),
+            .runs_sanitized(&format!(
+                "env LSAN_OPTIONS=suppressions=../xtask/src/leaks.txt:print_suppressions=0 {nightly} test --package blockllm-cuda --lib \
+                 --tests --no-fail-fast --target x86_64-unknown-linux-gnu"
+            )),
         // Natively the mathematics is assembly, which cannot be interpreted; and records must be the same on a machine whose
         // numbers have their bytes the other way round.
         Stage::new("miri", "the engine's own tests interpreted, with no undefined behaviour, on a big-endian machine")
