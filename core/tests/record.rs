@@ -140,7 +140,7 @@ fn what_does_not_fit_is_named_and_the_optimizer_is_as_it_was() {
     assert!(refuses(set("block/w2", 11, 91)).1.contains("another group"));
     let (leaf, problem) = refuses(|l| named(l, "block/w4").name = "block/other".into());
     assert!(leaf.starts_with("block/"), "{leaf}: {problem}");
-    assert!(refuses(|l| named(l, "cursor").data = b"nobody".to_vec()).1.contains("no unit is named nobody"));
+    assert!(refuses(|l| named(l, "cursor").data = b"nobody".to_vec()).1.contains("no unit is named \"nobody\""));
     let (leaf, problem) = refuses(|l| named(l, "m/").dtype = LeafType::U32);
     assert!(leaf.starts_with("m/") && problem == "holds U32, not F32");
     assert!(refuses(|l| drop(named(l, "v/").data.drain(..4))).1.contains("elements, not"));

@@ -125,7 +125,9 @@ fn read_host(mut s: Selection, record: &Record) -> Checked<(Selection, Vec<u64>)
     let cursor = record.u8s("cursor")?;
     let units = || 0..s.blocks.units.len() as u32;
     let unit = units().find(|&u| s.blocks.unit_name(u).as_bytes() == cursor.as_slice());
-    let unit = unit.ok_or_else(|| ("cursor".to_string(), format!("no unit is named {}", String::from_utf8_lossy(&cursor))))?;
+    let unit = unit.ok_or_else(|| {
+        ("cursor".to_string(), format!("no unit is named {:?}", String::from_utf8_lossy(&cursor[..cursor.len().min(80)])))
+    })?;
     let by_key: BTreeMap<u64, u32> = units().map(|u| (s.blocks.unit_key(u), u)).collect();
     let round: Option<Vec<u32>> = record.u64s("round")?.iter().map(|key| by_key.get(key).copied()).collect();
     let round = round.ok_or_else(|| ("round".to_string(), "a unit that is not here".to_string()))?;
