@@ -214,6 +214,13 @@ impl Blocks {
         Ok(all)
     }
 
+    /// The same with a block that is trainable.
+    pub(crate) fn with_thawed(&self, block: BlockId) -> Self {
+        let mut all = self.clone();
+        all.specs[block as usize].frozen = false;
+        all
+    }
+
     /// The same without a block. Its number stays unused.
     pub(crate) fn without(&self, block: BlockId) -> Self {
         let mut rest = self.clone();

@@ -7,7 +7,7 @@ mod plan;
 use crate::adam::Scales;
 use crate::backend::{ScoredUnit, Wanted};
 use crate::block::{BlockId, Blocks, budget};
-use crate::config::{Config, First};
+use crate::config::{Across, Config, First};
 use crate::error::Error;
 use crate::fill::{Fill, Sized};
 use crate::moments::{ActiveSet, Region};
@@ -163,7 +163,7 @@ impl Selection {
             First::FullGradient if new.config.policy.scores() => new.stage = Stage::FullGradient,
             First::Scan if new.config.policy.scores() => new.stage = Stage::Scan,
             _ => {
-                let first = new.draw()?;
+                let first = new.choose(None)?;
                 new.pending = Some(new.set(&first));
             }
         }
@@ -227,14 +227,18 @@ impl Selection {
         (self.cursor, self.stream.draws) = (self.plan.cursor, self.plan.draws);
     }
 
-    /// Before a step that would switch: which of its blocks start anew (A5.4, A6.5). Whether any stays.
-    pub fn mark_fresh(&mut self) -> bool {
-        let reset = self.config.across == crate::config::Across::Reset;
-        let Some(pending) = &mut self.pending else { return false };
-        for r in &mut pending.regions {
+    /// Before a step that would switch: which of its blocks start anew (A5.4, A6.5).
+    pub fn mark_fresh(&mut self) {
+        let reset = self.config.across == Across::Reset;
+        for r in self.pending.iter_mut().flat_map(|p| &mut p.regions) {
             r.fresh = reset || self.current.find(r.block).is_none();
         }
-        pending.regions.iter().any(|r| !r.fresh)
+    }
+
+    /// The pending set takes moments over from the one before (A5.4).
+    pub fn carries(&self) -> bool {
+        let stays = |p: &ActiveSet| p.regions.iter().any(|r| self.current.find(r.block).is_some());
+        self.config.across == Across::Carry && self.pending.as_ref().is_some_and(stays)
     }
 
     /// The pending set has updated (A5.3).

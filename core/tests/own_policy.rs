@@ -171,3 +171,20 @@ fn keeping_the_same_whole_set_is_no_switch_a3_7() {
     assert_eq!(o.report().unwrap().decision, Some(Decision::Keep));
     assert!(!o.is_switch_pending());
 }
+
+#[test]
+fn a_block_that_its_maximum_does_not_hold_is_not_thawed_a1_1() {
+    let mut blocks = with_always_active();
+    blocks[5].frozen = true;
+    let (config, _) = told(&[1], Some(19), false);
+    let mut o = Optimizer::new(Reference::<Slices>::default(), &blocks, config).unwrap();
+    let before = o.save().unwrap();
+    assert!(matches!(o.thaw(5), Err(Error::Budget { always_active: 20, budget: 19 })));
+    assert!(o.save().unwrap() == before);
+    // One of the engine's own holds what is trainable.
+    let policy = Policy::Lisa { period: 2, units: 1 };
+    let mut o = Optimizer::new(Reference::<Slices>::default(), &blocks, Config { policy, ..Config::lisa() }).unwrap();
+    assert_eq!(o.budget(), 90);
+    o.thaw(5).unwrap();
+    assert_eq!(o.budget(), 110);
+}

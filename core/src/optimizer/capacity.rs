@@ -3,7 +3,7 @@
 use super::{Optimizer, Result, device};
 use crate::backend::Backend;
 use crate::block::{BlockSpec, Blocks};
-use crate::config::{Across, Config};
+use crate::config::Config;
 use crate::policy::Policy;
 
 /// Coordinates of the packed gradients that are alive at once, when `capacity` may be active.
@@ -49,9 +49,8 @@ impl<B: Backend> Optimizer<B> {
         let (s, compute) = (&self.selection, self.selection.blocks.compute.size());
         let Some(next) = &s.pending else { return 0 };
         let arena = |len: usize| (2 * len + gradient_capacity(&s.blocks, &s.config, len)) * compute;
-        let stays = s.config.across == Across::Carry && next.regions.iter().any(|r| s.current.find(r.block).is_some());
         // Both moments of the new set, beside the old ones, where each block switches by itself; else one, where any is carried.
-        let moments = if s.config.immediate { 2 } else { usize::from(stays) };
+        let moments = if s.config.immediate { 2 } else { usize::from(s.carries()) };
         let (now, len) = ((2 * self.capacity + self.gradient_capacity) * compute, self.needed().max(self.capacity));
         let grows = len > self.capacity || gradient_capacity(&s.blocks, &s.config, len) > self.gradient_capacity;
         let during = if grows { arena(len) } else { now };

@@ -6,6 +6,7 @@ use crate::block::BlockId;
 use crate::error::Error;
 use crate::moments::Region;
 use crate::policy::Policy;
+use crate::selection::most_active;
 use crate::tensor::View;
 
 impl<B: Backend> Optimizer<B> {
@@ -38,10 +39,14 @@ impl<B: Backend> Optimizer<B> {
         if !spec.frozen {
             return Err(Error::AlreadySo { block: self.block_name(block), state: "trainable" });
         }
-        let policy = &self.selection.config.policy;
-        let (selects, always_active) = (*policy != Policy::Full, self.selection.blocks.always_active_len() + spec.len());
-        if policy.keeps_budget(&self.selection.blocks) && spec.always_active && always_active > budget {
-            return Err(Error::Budget { always_active, budget });
+        let selects = self.selection.config.policy != Policy::Full;
+        if selects && spec.always_active {
+            let blocks = self.selection.blocks.with_thawed(block);
+            let budget = if self.selection.has_own_maximum() { most_active(&blocks, &self.selection.config) } else { budget };
+            let always_active = blocks.always_active_len();
+            if always_active > budget {
+                return Err(Error::Budget { always_active, budget });
+            }
         }
         if !selects && !spec.is_empty() {
             self.activate(block)?;

@@ -5,7 +5,7 @@ use super::{LastStep, Optimizer, Result, device};
 use crate::adam::Hyper;
 use crate::backend::{Backend, Parameter, Switch, Work};
 use crate::block::BlockId;
-use crate::config::{Across, Config};
+use crate::config::Config;
 use crate::error::Error;
 use crate::patience::LossEntry;
 use crate::score::ScoreKind;
@@ -119,8 +119,8 @@ impl<B: Backend> Optimizer<B> {
             return Ok((false, false));
         }
         self.fit_sets()?;
-        let stays = self.selection.mark_fresh();
-        let carrying = stays && self.selection.config.across == Across::Carry;
+        self.selection.mark_fresh();
+        let carrying = self.selection.carries();
         let words = self.selection.next_set().mask_words();
         let op = device::<B>("allocate for a switch");
         let masks = self.backend.alloc(DType::U32, words).map_err(&op)?;

@@ -30,10 +30,10 @@ impl Selection {
     pub fn decide(&mut self, table: &[f64]) -> Result<Decision, Error<Infallible>> {
         let set = match self.config.policy.scores() {
             true => match self.scores(table) {
-                Ok(scores) => self.rank(&scores)?,
+                Ok(scores) => self.choose(Some(&scores))?,
                 Err(void) => return Ok(void),
             },
-            false => self.draw()?,
+            false => self.choose(None)?,
         };
         self.stage = Stage::Training;
         self.decisions += 1;
@@ -55,19 +55,6 @@ impl Selection {
         Ok(scores.into_iter().map(|s| s.unwrap_or(0.0)).collect())
     }
 
-    /// The set of the best units.
-    pub(super) fn rank(&mut self, scores: &[f64]) -> Result<Vec<Sized>, Error<Infallible>> {
-        let all = Candidates {
-            blocks: &self.blocks,
-            scores,
-            visits: &self.visits,
-            decisions: self.decisions,
-            steps: self.step,
-            budget: self.budget,
-        };
-        self.config.policy.rank(&all, &self.config, &mut self.memory, &mut self.stream)
-    }
-
     pub(super) fn count_visits(&mut self, set: &[Sized]) {
         for unit in 0..self.visits.len() {
             let any = self.members_of(unit as u32).iter().any(|b| set.binary_search_by_key(b, |s| s.0).is_ok());
@@ -75,16 +62,19 @@ impl Selection {
         }
     }
 
-    /// The next set of a policy that does not score, or the first.
-    pub(super) fn draw(&mut self) -> Result<Vec<Sized>, Error<Infallible>> {
+    /// The set that the policy chooses, by these scores or, where there are none yet or it needs none, without.
+    pub(super) fn choose(&mut self, scores: Option<&[f64]>) -> Result<Vec<Sized>, Error<Infallible>> {
         let all = Candidates {
             blocks: &self.blocks,
-            scores: &[],
+            scores: scores.unwrap_or_default(),
             visits: &self.visits,
             decisions: self.decisions,
             steps: self.step,
             budget: self.budget,
         };
-        self.config.policy.draw(&all, &self.config, &mut self.memory, &mut self.stream)
+        match scores {
+            Some(_) => self.config.policy.rank(&all, &self.config, &mut self.memory, &mut self.stream),
+            None => self.config.policy.draw(&all, &self.config, &mut self.memory, &mut self.stream),
+        }
     }
 }

@@ -4,7 +4,6 @@ use super::window::Window;
 use super::{config_text, host, outcome, place_words, stage, window, word};
 use crate::backend::{flag, norm};
 use crate::block::BlockId;
-use crate::config::Across;
 use crate::fill::Sized;
 use crate::mask::{self, MaskKind};
 use crate::moments::Region;
@@ -232,9 +231,7 @@ impl Restored {
         floats(&words[word::TABLE..], &mut self.table[unit as usize * ROW..][..ROW]);
         Ok(())
     }
-}
 
-impl Restored {
     /// The open step's packed gradients and new masks. The plan is made.
     fn read_gathered(&mut self, record: &Record) -> Checked<()> {
         let (Some(window), s) = (&self.window, &self.selection) else { return Ok(()) };
@@ -248,12 +245,6 @@ impl Restored {
             self.gathered.push((*r, read_packed(s, record, r, "g")?, mask));
         }
         Ok(())
-    }
-
-    /// Moments move through `spare` when its step switches.
-    pub fn carries(&self) -> bool {
-        let s = &self.selection;
-        s.config.across == Across::Carry && s.next_set().regions.iter().any(|r| s.current.find(r.block).is_some())
     }
 }
 

@@ -27,7 +27,7 @@ impl<B: Backend> Optimizer<B> {
         let s = &restored.selection;
         let needed = s.current.packed_end().max(s.next_set().packed_end());
         let switches = restored.window.is_some() && s.pending.is_some();
-        let carrying = switches && restored.carries();
+        let carrying = switches && s.carries();
         self.fit(needed)?;
         let op = device::<B>("restore");
         let (standing, new_masks) = (s.current.mask_words(), if switches { s.next_set().mask_words() } else { 0 });
