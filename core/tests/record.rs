@@ -161,6 +161,44 @@ fn counts_that_no_run_reaches_are_refused() {
 }
 
 #[test]
+fn what_contradicts_itself_or_this_policy_is_refused() {
+    let set = |name: &'static str, word: usize, to: u64| {
+        refuses(move |l| named(l, name).data[8 * word..8 * word + 8].copy_from_slice(&to.to_le_bytes())).1
+    };
+    let (o, _) = trained();
+    let active: &'static str = format!("block/w{}", o.current().regions[0].block).leak();
+    assert!(set(active, 3, 1).contains("active coordinates of"), "frozen and active");
+    assert_eq!(set("host", 15, 3), "a stage that this policy does not have");
+    // More active than the budget, as no set of the record says it was.
+    let whole = |l: &mut Vec<Leaf>| {
+        for (b, n) in SIZES.iter().enumerate() {
+            let words = &mut named(l, &format!("block/w{b}")).data;
+            words[8 * 5..8 * 6].copy_from_slice(&(*n as u64).to_le_bytes());
+        }
+        named(l, "host").data[8 * 5..8 * 6].copy_from_slice(&1u64.to_le_bytes());
+    };
+    let problem = refuses(whole).1;
+    assert!(problem.starts_with("its active sets need 254 coordinates"), "{problem}");
+    // A policy without scores has no stage but training, and no unit twice in its round.
+    let cyclic = Config { policy: Policy::Cyclic { period: 2, order: blockllm::Order::Random }, ..config() };
+    let (mut o, mut p) = (optimizer(cyclic.clone()), parameters());
+    run(&mut o, &mut p, 0..3);
+    let mut check = |f: &dyn Fn(&mut Vec<Leaf>)| {
+        let mut leaves = o.save().unwrap().into_leaves();
+        f(&mut leaves);
+        let mut other = optimizer(cyclic.clone());
+        let before = other.save().unwrap();
+        let error = other.restore(&Record::from_leaves(leaves)).unwrap_err().to_string();
+        assert!(other.save().unwrap() == before, "{error}");
+        error
+    };
+    let scan = check(&|l| named(l, "host").data[8 * 15..8 * 16].copy_from_slice(&2u64.to_le_bytes()));
+    assert!(scan.contains("a stage that this policy does not have"), "{scan}");
+    let twice = check(&|l| named(l, "round").data.copy_within(..8, 8));
+    assert!(twice.contains("no round of a policy"), "{twice}");
+}
+
+#[test]
 fn another_configuration_is_refused_by_its_field() {
     let record = trained().0.save().unwrap();
     let problem = |config: Config| match optimizer(config).restore(&record) {

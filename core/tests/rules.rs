@@ -5,10 +5,10 @@ mod common;
 
 use blockllm::fill::{Sized, fill};
 use blockllm::{
-    BlockId, BlockSpec, Config, DType, Decision, Error, Fill, Inactive, MaskKind, Optimizer, Policy, Record, Reference, Slices,
-    Step, Trigger, View, ViewMut, VisitBias,
+    BlockSpec, Config, Decision, Fill, Inactive, MaskKind, Optimizer, Policy, Record, Reference, Slices, Step, Trigger, View,
+    ViewMut, VisitBias,
 };
-use common::{bits, noise};
+use common::noise;
 
 type Params = Vec<Vec<f32>>;
 
@@ -47,10 +47,6 @@ fn set(o: &Optimizer<Reference>) -> Vec<Sized> {
 
 fn words(record: &Record, leaf: &str) -> Vec<u64> {
     record.get(leaf).unwrap().data.as_chunks::<8>().0.iter().map(|w| u64::from_le_bytes(*w)).collect()
-}
-
-fn floats(record: &Record, leaf: &str) -> Vec<f32> {
-    record.get(leaf).unwrap().data.as_chunks::<4>().0.iter().map(|w| f32::from_le_bytes(*w)).collect()
 }
 
 #[test]
@@ -202,4 +198,3 @@ fn a_block_that_is_left_nothing_is_not_selected_and_not_visited_a4_3() {
     step(&mut o, &mut p, |b, _| [3.0, 2.0, 1.0][b]);
     assert_eq!((o.budget(), set(&o), o.visits()), (38, vec![(0, 32)], &[1, 0, 0][..]));
 }
-

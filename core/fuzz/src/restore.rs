@@ -15,6 +15,7 @@ pub fn check(fixture: &Fixture, record: &Record) -> Option<Small> {
     match o.restore(record) {
         Ok(()) => {}
         Err(Error::Record { leaf, problem }) => {
+            assert!(!leaf.contains('\n') && !problem.contains('\n'), "more than one line: {leaf}: {problem}");
             assert!(o.save().expect("a record") == *last, "refused ({leaf}: {problem}), and yet something changed");
             return None;
         }
