@@ -54,6 +54,13 @@ pub const OLDEST_RUST: Need = Need {
     install: &["rustup", "toolchain", "install", env!("CARGO_PKG_RUST_VERSION"), "--profile", "minimal"],
 };
 
+/// The same of what is built on candle. A test holds it to their manifests.
+pub const OLDEST_RUST_OF_CANDLE: Need = Need {
+    name: "Rust 1.94",
+    shown: Shown::Succeeds(&["rustup", "run", "1.94", "rustc", "--version"]),
+    install: &["rustup", "toolchain", "install", "1.94", "--profile", "minimal"],
+};
+
 /// The target of the check that gpu-wgpu builds for browsers.
 pub const WASM: Need = Need {
     name: "target wasm32-unknown-unknown",

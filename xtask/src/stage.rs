@@ -40,6 +40,9 @@ const BARE_TARGETS: [&str; 3] = ["thumbv7em-none-eabihf", "x86_64-unknown-none",
 /// What stays here: the project's own programs. All other packages are for others to use.
 const UNPUBLISHED: [&str; 3] = ["xtask", "blockllm-benches", "blockllm-train"];
 
+/// Packages that are as demanding of the compiler as candle is.
+const ON_CANDLE: [&str; 2] = ["blockllm-candle", "blockllm-train"];
+
 impl Invocation {
     /// Words separated by blanks.
     fn new(line: &str, flags: Option<(&'static str, &'static str)>) -> Self {
@@ -129,7 +132,9 @@ pub fn all(extended: bool) -> Vec<Stage> {
     let nightly = "rustup run nightly cargo";
     let unpublished = UNPUBLISHED.map(|name| format!("--exclude {name}")).join(" ");
     let ignored = if extended { "-- --include-ignored" } else { "" };
+    let on_candle = ON_CANDLE.map(|name| format!("--exclude {name}")).join(" ");
     let oldest = concat!("rustup run ", env!("CARGO_PKG_RUST_VERSION"), " cargo check --workspace --all-features");
+    let oldest_of_candle = ON_CANDLE.map(|name| format!("--package {name}")).join(" ");
     let combinations =
         Stage::new("features", "every combination of blockllm's features builds, and no lint warns").needs(need::CLIPPY);
     let mut stages = vec![
@@ -185,7 +190,9 @@ pub fn all(extended: bool) -> Vec<Stage> {
         Stage::new("oldest-rust", "the oldest Rust that is promised builds everything")
             .extended()
             .needs(need::OLDEST_RUST)
-            .runs(oldest),
+            .needs(need::OLDEST_RUST_OF_CANDLE)
+            .runs(&format!("{oldest} {on_candle}"))
+            .runs(&format!("rustup run 1.94 cargo check --all-features {oldest_of_candle}")),
         // Build scripts and macros are not of the target, and so not sanitized.
         Stage::new("sanitizer", "no test of the one package with unsafe code reaches memory that is not its own")
             .extended()
@@ -275,11 +282,21 @@ mod tests {
             let manifest = std::fs::read_to_string(&path).expect("a manifest");
             let own = UNPUBLISHED.iter().any(|name| manifest.contains(&format!("\nname = \"{name}\"\n")));
             assert_eq!(own, manifest.contains("\npublish = false\n"), "{folder}");
-            for field in ["description = ", "readme = ", "keywords = ", "categories = ", "rust-version.workspace = true"] {
+            for field in ["description = ", "readme = ", "keywords = ", "categories = ", "rust-version"] {
                 assert!(own || manifest.contains(&format!("\n{field}")), "{folder}: {field}");
             }
             let beside = ["CHANGELOG.md", "README.md", "LICENSE-MIT", "LICENSE-APACHE"];
             assert!(own || beside.iter().all(|file| path.with_file_name(file).is_file()), "{folder}: one of {beside:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_on_candle_promises_the_rust_that_is_checked() {
+        let manifests = [include_str!("../../integrations/candle/Cargo.toml"), include_str!("../../examples/train/Cargo.toml")];
+        for manifest in manifests {
+            let version = manifest.lines().find_map(|l| l.strip_prefix("rust-version = \"")).expect("a version of its own");
+            let name = format!("Rust {}", &version[..version.find('"').expect("quotes")]);
+            assert_eq!(need::OLDEST_RUST_OF_CANDLE.name, name);
         }
     }
 
